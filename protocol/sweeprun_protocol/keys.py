@@ -1,0 +1,23 @@
+"""Labels and annotations that SweepRun writes on its children."""
+
+from __future__ import annotations
+
+GROUP = "sweeprun.dev"
+
+NAME_LABEL = f"{GROUP}/name"
+UID_LABEL = f"{GROUP}/uid"
+"""The owner's UID: the server-side selector of everything that belongs to one SweepRun object."""
+ROLE_LABEL = f"{GROUP}/role"
+NUMBER_LABEL = f"{GROUP}/number"
+"""Number of the prepare or attempt that the child was made for."""
+SWEEP_LABEL = f"{GROUP}/sweep"
+
+ROLE_PREPARE = "prepare"
+ROLE_INIT = "init"
+ROLE_ATTEMPT = "attempt"
+
+EPOCH_ANNOTATION = f"{GROUP}/epoch"
+TEMPLATE_HASH_ANNOTATION = f"{GROUP}/template-hash"
+
+MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
+MANAGED_BY = "sweeprun"
