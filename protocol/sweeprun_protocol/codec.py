@@ -7,7 +7,8 @@ or a depth. Unknown fields are ignored, so that an older reader survives a newer
 from __future__ import annotations
 
 import json
-from typing import Any, Callable, Dict, List, Mapping, NoReturn, Optional, Sequence, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, Callable, NoReturn, Optional, TypeVar
 
 T = TypeVar("T")
 
@@ -36,7 +37,7 @@ def dump(value: Mapping[str, Any]) -> bytes:
     return text.encode("ascii") + b"\n"
 
 
-def parse(data: bytes, *, where: str, limit: int = MAX_RECORD_BYTES) -> Dict[str, Any]:
+def parse(data: bytes, *, where: str, limit: int = MAX_RECORD_BYTES) -> dict[str, Any]:
     """Decode one JSON object.
 
     Raises:
@@ -138,7 +139,7 @@ class Fields:
     def record(self, name: str, read: Callable[[Any, str], T]) -> T:
         return read(self._get(name), f"{self._where}.{name}")
 
-    def records(self, name: str, read: Callable[[Any, str], T], *, most: int) -> List[T]:
+    def records(self, name: str, read: Callable[[Any, str], T], *, most: int) -> list[T]:
         value = self._get(name)
         if not isinstance(value, list):
             self.fail(name, "is not a list")
@@ -146,7 +147,7 @@ class Fields:
             self.fail(name, f"has more than {most} items")
         return [read(item, f"{self._where}.{name}[{index}]") for index, item in enumerate(value)]
 
-    def texts(self, name: str, *, most: int, longest: int = 1024) -> List[str]:
+    def texts(self, name: str, *, most: int, longest: int = 1024) -> list[str]:
         value = self._get(name)
         if not isinstance(value, list) or len(value) > most:
             self.fail(name, f"is not a list of at most {most} strings")
@@ -155,7 +156,7 @@ class Fields:
                 self.fail(name, f"holds something other than a string of at most {longest} characters")
         return list(value)
 
-    def mapping(self, name: str, *, most: int, longest: int = 1024) -> Dict[str, str]:
+    def mapping(self, name: str, *, most: int, longest: int = 1024) -> dict[str, str]:
         value = self._get(name)
         if not isinstance(value, dict) or len(value) > most:
             self.fail(name, f"is not an object of at most {most} fields")
@@ -169,10 +170,10 @@ class Fields:
         return read(name) if self.has(name) else None
 
 
-def plain(values: Mapping[str, Any]) -> Dict[str, Any]:
+def plain(values: Mapping[str, Any]) -> dict[str, Any]:
     """Drop absent fields: absent and null mean the same on the wire, and absent is shorter."""
     return {name: value for name, value in values.items() if value is not None}
 
 
-def as_dicts(items: Sequence[Any]) -> List[Dict[str, Any]]:
+def as_dicts(items: Sequence[Any]) -> list[dict[str, Any]]:
     return [item.to_dict() for item in items]

@@ -5,8 +5,9 @@ Everything the pod must know travels here; pods hold no token and read no API.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Dict, List, Mapping, Optional
+from typing import Optional
 
 from .names import is_run_id, is_slot
 
@@ -44,7 +45,7 @@ INIT_KEY = "SWEEPRUN_INIT_KEY"
 WANDB_RUN_ID = "WANDB_RUN_ID"
 
 
-class EnvironmentProblem(ValueError):
+class EnvironError(ValueError):
     """The environment that the operator sets is absent or contradicts itself; says which variable."""
 
 
@@ -57,7 +58,7 @@ class RunEnvironment:
     config_file: Optional[str]
     epoch: int
     attempt: int
-    slots: List[str]
+    slots: list[str]
     grace_seconds: int
     resume_from: Optional[str]
     resume_step: Optional[int]
@@ -66,9 +67,9 @@ class RunEnvironment:
     resume_format: Optional[str]
     resume_args: str
 
-    def encode(self) -> Dict[str, str]:
+    def encode(self) -> dict[str, str]:
         """Variables in a fixed order; those of the pod itself come by the downward API and are not here."""
-        values: Dict[str, Optional[str]] = {
+        values: dict[str, Optional[str]] = {
             RUN_ID: self.run_id,
             SWEEP_NAME: self.sweep_name,
             RUN_DIR: self.run_dir,
@@ -89,13 +90,13 @@ class RunEnvironment:
 
     @staticmethod
     def decode(environ: Mapping[str, str]) -> RunEnvironment:
-        """Raises EnvironmentProblem."""
+        """Raises EnvironError."""
         run_id = _required(environ, RUN_ID)
         if not is_run_id(run_id):
-            raise EnvironmentProblem(f"{RUN_ID}={run_id!r} is no valid run ID")
+            raise EnvironError(f"{RUN_ID}={run_id!r} is no valid run ID")
         slots = [name for name in _required(environ, SLOTS).split(",") if name]
         if not slots or not all(is_slot(name) for name in slots):
-            raise EnvironmentProblem(f"{SLOTS} holds something that is no slot name")
+            raise EnvironError(f"{SLOTS} holds something that is no slot name")
         return RunEnvironment(
             run_id=run_id,
             sweep_name=_required(environ, SWEEP_NAME),
@@ -126,10 +127,10 @@ class PodEnvironment:
 
     @staticmethod
     def decode(environ: Mapping[str, str]) -> PodEnvironment:
-        """Raises EnvironmentProblem."""
+        """Raises EnvironError."""
         slot = f"{_required(environ, REPLICA_TYPE).lower()}-{_integer(environ, REPLICA_INDEX)}"
         if not is_slot(slot):
-            raise EnvironmentProblem(f"{slot!r} is no slot name")
+            raise EnvironError(f"{slot!r} is no slot name")
         return PodEnvironment(
             slot=slot,
             pod_uid=_required(environ, POD_UID),
@@ -145,14 +146,12 @@ def _text(value: Optional[int]) -> Optional[str]:
 def _required(environ: Mapping[str, str], name: str) -> str:
     value = environ.get(name)
     if not value:
-        raise EnvironmentProblem(
-            f"{name} is not set: this container was not started by the SweepRun operator"
-        )
+        raise EnvironError(f"{name} is not set: this container was not started by the SweepRun operator")
     return value
 
 
 def _integer(environ: Mapping[str, str], name: str) -> int:
     value = _required(environ, name)
     if not value.isdigit() or len(value) > 15:
-        raise EnvironmentProblem(f"{name}={value!r} is not a whole number")
+        raise EnvironError(f"{name}={value!r} is not a whole number")
     return int(value)

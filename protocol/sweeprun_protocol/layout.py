@@ -8,7 +8,7 @@ from __future__ import annotations
 import posixpath
 import re
 from dataclasses import dataclass
-from typing import List, Optional, Tuple
+from typing import Optional
 
 MAX_EPOCH = 999_999
 MAX_STEP = 999_999_999_999
@@ -52,7 +52,7 @@ def step_name(step: int, epoch: int) -> str:
     return f"step-{step:09d}.e{epoch}"
 
 
-def parse_step_name(name: str) -> Optional[Tuple[int, int]]:
+def parse_step_name(name: str) -> Optional[tuple[int, int]]:
     """(step, epoch), or None where the name is not exactly that of a committed checkpoint."""
     match = _STEP.match(name)
     return (int(match.group(1)), int(match.group(2))) if match else None
@@ -166,5 +166,5 @@ class RunLayout:
         return self._join(ABANDONED)
 
 
-def split(path: str) -> List[str]:
+def split(path: str) -> list[str]:
     return [part for part in path.split("/") if part]

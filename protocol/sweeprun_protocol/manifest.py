@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Optional
 
 from .codec import Fields, RecordError, as_dicts, dump, parse, plain
 from .layout import MAX_EPOCH, MAX_STEP
@@ -36,10 +36,10 @@ class ManifestFile:
     """Relative to the checkpoint directory."""
     size: int
     """Bytes."""
-    chunks: Tuple[str, ...]
+    chunks: tuple[str, ...]
     """32 hex digits for each chunk, in order; empty for an empty file."""
 
-    def to_dict(self) -> Dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         return {"path": self.path, "size": self.size, "chunks": list(self.chunks)}
 
     @staticmethod
@@ -60,7 +60,7 @@ class Manifest:
     step: int
     world_size: int
     algorithm: str
-    files: Tuple[ManifestFile, ...]
+    files: tuple[ManifestFile, ...]
     resumable: bool
     """False: loadable (weights), but not enough to go on exactly."""
     config_digest: Optional[str] = None

@@ -6,7 +6,7 @@ The report travels as the container's termination message, at most REPORT_BYTES;
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Optional
 
 from .codec import Fields, RecordError, as_dicts, dump, parse, plain
 from .layout import MAX_EPOCH, MAX_STEP, check_relative, check_run_directory
@@ -50,7 +50,7 @@ class Configuration:
     text: Optional[str]
     """Content from spec.config; absent where sweep_init writes the file, or where there is none."""
 
-    def to_dict(self) -> Dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         return plain({"fileName": self.file_name, "text": self.text})
 
     @staticmethod
@@ -74,7 +74,7 @@ class Adoption:
     take_epoch: int = 0
     """Epoch at its head when the candidate was listed; a moved head makes the adoption fail. 0: bare marker."""
 
-    def to_dict(self) -> Dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         return plain(
             {
                 "scope": str(self.scope),
@@ -113,7 +113,7 @@ class PrepareRequest:
     """Highest epoch that the operator has in status; a lower head on the volume is Blocked."""
     pinned: Optional[CheckpointRef]
     """The checkpoint in status: known to exist, its digest kept off the volume."""
-    slots: Tuple[str, ...]
+    slots: tuple[str, ...]
     """Slots of the next attempt."""
     completion: CompletionPolicy
     configuration: Configuration
@@ -217,7 +217,7 @@ class Candidate:
     idle_seconds: int
     """Since the last change seen in the run directory."""
 
-    def to_dict(self) -> Dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         return plain(
             {
                 "runId": self.run_id,
@@ -267,24 +267,24 @@ class PrepareReport:
     adopted: bool = False
     step: Optional[int] = None
     """Completed: final step."""
-    metrics: Optional[Dict[str, str]] = None
+    metrics: Optional[dict[str, str]] = None
     """Completed."""
     last_step: Optional[int] = None
     """Highest step that the epoch before reached or committed, as far as records tell."""
     first_step_seconds: Optional[float] = None
     """Of the epoch before: entrypoint start to first step, the slowest slot's."""
-    ends: Tuple[EndRecord, ...] = ()
+    ends: tuple[EndRecord, ...] = ()
     """Of the epoch before; dropped first when space runs out."""
-    refused: Tuple[Refusal, ...] = ()
+    refused: tuple[Refusal, ...] = ()
     refused_count: int = 0
     checked_count: int = 0
     checked_bytes: int = 0
     seconds: float = 0.0
     """Whole prepare."""
     validate_seconds: float = 0.0
-    candidates: Tuple[Candidate, ...] = ()
+    candidates: tuple[Candidate, ...] = ()
 
-    def _dict(self) -> Dict[str, Any]:
+    def _dict(self) -> dict[str, Any]:
         return plain(
             {
                 "prepare": self.prepare,
@@ -355,18 +355,14 @@ class PrepareReport:
             run_id=fields.optional("runId", lambda name: read_run_id(fields, name)),
             epoch=fields.integer("epoch", most=MAX_EPOCH),
             volume_id=fields.optional("volumeId", lambda name: fields.text(name, most=64)),
-            checkpoint=fields.optional(
-                "checkpoint", lambda name: fields.record(name, CheckpointRef.from_value)
-            ),
+            checkpoint=fields.optional("checkpoint", lambda name: fields.record(name, CheckpointRef.from_value)),
             previous_run_id=fields.optional("previousRunId", lambda name: read_run_id(fields, name)),
             config_digest=fields.optional("configDigest", read_digest(fields)),
             config_file=fields.optional("configFile", lambda name: read_file_name(fields, name)),
             wandb_run_id=fields.optional("wandbRunId", lambda name: fields.text(name, most=64)),
             adopted=fields.flag("adopted"),
             step=fields.optional("step", lambda name: fields.integer(name, most=MAX_STEP)),
-            metrics=fields.optional(
-                "metrics", lambda name: fields.mapping(name, most=MAX_METRICS, longest=64)
-            ),
+            metrics=fields.optional("metrics", lambda name: fields.mapping(name, most=MAX_METRICS, longest=64)),
             last_step=fields.optional("lastStep", lambda name: fields.integer(name, most=MAX_STEP)),
             first_step_seconds=fields.optional("firstStepSeconds", fields.number),
             ends=_records(fields, "ends", EndRecord.from_value, 8),
@@ -380,6 +376,6 @@ class PrepareReport:
         )
 
 
-def _records(fields: Fields, name: str, read: Any, most: int) -> Tuple[Any, ...]:
-    items: Optional[List[Any]] = fields.optional(name, lambda key: fields.records(key, read, most=most))
+def _records(fields: Fields, name: str, read: Any, most: int) -> tuple[Any, ...]:
+    items: Optional[list[Any]] = fields.optional(name, lambda key: fields.records(key, read, most=most))
     return tuple(items or ())

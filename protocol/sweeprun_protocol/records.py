@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Optional, Tuple
+from typing import Any, Callable, Optional
 
 from .codec import Fields, as_dicts, plain
 from .layout import MAX_EPOCH, MAX_STEP
@@ -33,7 +33,7 @@ class Owner:
     name: str
     uid: str
 
-    def to_dict(self) -> Dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         return {"cluster": self.cluster, "namespace": self.namespace, "name": self.name, "uid": self.uid}
 
     @staticmethod
@@ -57,7 +57,7 @@ class Marker:
     time: float
     """Seconds since 1970 UTC, of the writer's clock: for people, never compared."""
 
-    def to_dict(self) -> Dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         return {"runId": self.run_id, "owner": self.owner.to_dict(), "epoch": self.epoch, "time": self.time}
 
     @staticmethod
@@ -82,7 +82,7 @@ class Claim:
     """Number of the owner's prepare that claimed: (owner.uid, prepare) identifies a retry."""
     time: float
 
-    def to_dict(self) -> Dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         return {
             "epoch": self.epoch,
             "runId": self.run_id,
@@ -115,7 +115,7 @@ class CheckpointRef:
     digest: Optional[str]
     """`sha256:<64 hex digits>`; absent where nobody has read it whole yet."""
 
-    def to_dict(self) -> Dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         return plain({"step": self.step, "epoch": self.epoch, "path": self.path, "digest": self.digest})
 
     @staticmethod
@@ -142,7 +142,7 @@ class Refusal:
     offset: Optional[int] = None
     """Byte offset in `entry`'s file, where known."""
 
-    def to_dict(self) -> Dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         return plain(
             {
                 "path": self.path,
@@ -177,16 +177,16 @@ class Decision:
     message: str
     base: Optional[CheckpointRef]
     """Where the attempt of this epoch starts; absent: step 0."""
-    eligible: Tuple[CheckpointRef, ...]
+    eligible: tuple[CheckpointRef, ...]
     """The sealed set: what may be read at this epoch and, at or below the base's step, in later ones."""
-    refused: Tuple[Refusal, ...]
-    slots: Tuple[str, ...]
+    refused: tuple[Refusal, ...]
+    slots: tuple[str, ...]
     """Slots of the attempt that may start in this epoch: all of them must end well for completion."""
     completion: CompletionPolicy
     checkpoint_directory: str
     """As in spec.checkpoint.directory, `{epoch}` not expanded: the next prepare finds this epoch's files by it."""
 
-    def to_dict(self) -> Dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         return plain(
             {
                 "epoch": self.epoch,
@@ -235,7 +235,7 @@ class StartRecord:
     node: str
     time: float
 
-    def to_dict(self) -> Dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         return {
             "epoch": self.epoch,
             "slot": self.slot,
@@ -277,7 +277,7 @@ class EndRecord:
     """From the entrypoint's start to the first step after the base, if seen."""
     time: float
 
-    def to_dict(self) -> Dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         return plain(
             {
                 "epoch": self.epoch,
@@ -315,7 +315,7 @@ class LibraryRecord:
     epoch: int
     world_size: int
 
-    def to_dict(self) -> Dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         return {"epoch": self.epoch, "worldSize": self.world_size}
 
     @staticmethod
@@ -334,13 +334,11 @@ class CompleteRecord:
     epoch: int
     world_size: int
     step: Optional[int]
-    metrics: Dict[str, str]
+    metrics: dict[str, str]
     """At most 32 names; decimal strings, since floats do not survive every reader."""
 
-    def to_dict(self) -> Dict[str, Any]:
-        return plain(
-            {"epoch": self.epoch, "worldSize": self.world_size, "step": self.step, "metrics": self.metrics}
-        )
+    def to_dict(self) -> dict[str, Any]:
+        return plain({"epoch": self.epoch, "worldSize": self.world_size, "step": self.step, "metrics": self.metrics})
 
     @staticmethod
     def from_value(value: Any, where: str) -> CompleteRecord:
@@ -362,10 +360,10 @@ class Result:
     """Epoch of the attempt that completed the run."""
     owner: Owner
     step: Optional[int]
-    metrics: Dict[str, str]
+    metrics: dict[str, str]
     time: float
 
-    def to_dict(self) -> Dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         return plain(
             {
                 "runId": self.run_id,
@@ -405,7 +403,7 @@ class RunRecord:
     previous_run_id: Optional[str]
     """The run that this one took the place of (onNoValidCheckpoint: NewRun)."""
 
-    def to_dict(self) -> Dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         return plain(
             {
                 "runId": self.run_id,
@@ -439,15 +437,13 @@ class SupersededBy:
     run_id: str
     owner: Owner
 
-    def to_dict(self) -> Dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         return {"runId": self.run_id, "owner": self.owner.to_dict()}
 
     @staticmethod
     def from_value(value: Any, where: str) -> SupersededBy:
         fields = Fields(value, where)
-        return SupersededBy(
-            run_id=read_run_id(fields, "runId"), owner=fields.record("owner", Owner.from_value)
-        )
+        return SupersededBy(run_id=read_run_id(fields, "runId"), owner=fields.record("owner", Owner.from_value))
 
 
 @dataclass(frozen=True)
@@ -460,10 +456,8 @@ class InitRecord:
     run_id: Optional[str]
     wandb_run_id: Optional[str]
 
-    def to_dict(self) -> Dict[str, Any]:
-        return plain(
-            {"key": self.key, "staging": self.staging, "runId": self.run_id, "wandbRunId": self.wandb_run_id}
-        )
+    def to_dict(self) -> dict[str, Any]:
+        return plain({"key": self.key, "staging": self.staging, "runId": self.run_id, "wandbRunId": self.wandb_run_id})
 
     @staticmethod
     def from_value(value: Any, where: str) -> InitRecord:
@@ -482,7 +476,7 @@ class VolumeRecord:
 
     volume_id: str
 
-    def to_dict(self) -> Dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         return {"volumeId": self.volume_id}
 
     @staticmethod
