@@ -1,0 +1,1 @@
+"""The operator: kopf doors, pure decisions, builders, the cluster gateway."""

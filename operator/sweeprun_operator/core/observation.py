@@ -1,0 +1,141 @@
+"""What one pass knows: a frozen snapshot, made by `cluster.gather`, of one SweepRun and everything that belongs to it.
+
+Decisions read nothing else. Lists are consistent reads made in this pass; an absent object was absent then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from sweeprun_operator.api.v1alpha1 import SweepRun
+from sweeprun_protocol.prepare import PrepareReport
+
+
+class JobPhase(StrEnum):
+    ACTIVE = "Active"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+
+
+class Role(StrEnum):
+    PREPARE = "prepare"
+    INIT = "init"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HelperJob:
+    """A prepare or init Job, with what its newest pod says."""
+
+    name: str
+    uid: str
+    role: Role
+    number: int
+    owned: bool
+    """Our SweepRun's UID controls it. False: the name is taken by something else."""
+    phase: JobPhase
+    deleting: bool = False
+    report: PrepareReport | None = None
+    problem: str | None = None
+    """Why there is no report: unreadable answer, failed pod, deadline, unschedulable, image, ...; one sentence."""
+    created: datetime | None = None
+    finished: datetime | None = None
+
+
+class PodPhase(StrEnum):
+    PENDING = "Pending"
+    RUNNING = "Running"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+    UNKNOWN = "Unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerState:
+    name: str
+    init: bool = False
+    started: bool = False
+    waiting_reason: str | None = None
+    exit_code: int | None = None
+    reason: str | None = None
+    """`OOMKilled`, `Error`, `Completed`, `ContainerStatusUnknown`, ..."""
+    message: str | None = None
+    """Termination message or the log's tail; bounded to 512 characters."""
+    finished: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodState:
+    name: str
+    uid: str
+    attempt: int
+    slot: str
+    phase: PodPhase
+    deleting: bool = False
+    reason: str | None = None
+    message: str | None = None
+    disruption: str | None = None
+    """Reason of DisruptionTarget=True, if set."""
+    disruption_message: str | None = None
+    disruption_time: datetime | None = None
+    scheduled: bool = False
+    unschedulable: str | None = None
+    """Message of PodScheduled=False, if set."""
+    node: str | None = None
+    containers: tuple[ContainerState, ...] = ()
+    created: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """A PyTorchJob of ours."""
+
+    name: str
+    uid: str
+    attempt: int
+    owned: bool
+    deleting: bool = False
+    succeeded: bool = False
+    failed: bool = False
+    failure_message: str | None = None
+    suspended: bool = False
+    """spec.runPolicy.suspend is true, by a queue's hand: we never set it."""
+    created: datetime | None = None
+    finished: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """The PersistentVolumeClaim of spec.storage, read while acceptance is judged."""
+
+    found: bool
+    access_modes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acceptance:
+    """What the API server says of this generation, read only while it has not been accepted yet."""
+
+    claim: Claim
+    problem: str | None
+    """Message of the server-side dry run of the workload, None where it passed or was not made."""
+    transient: bool = False
+    """The dry run could not be made (API server or webhook away): neither accepted nor refused."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    run: SweepRun
+    now: datetime
+    cluster_id: str
+    jobs: tuple[HelperJob, ...] = ()
+    workloads: tuple[Workload, ...] = ()
+    pods: tuple[PodState, ...] = ()
+    """Pods of attempts; those of helper Jobs are folded into HelperJob."""
+    acceptance: Acceptance | None = None
+    unready_nodes: frozenset[str] = frozenset()
+    """Among the nodes of this run's pods: Ready is not True, or the node object is gone."""
+    owners_gone: Mapping[str, bool] = field(default_factory=dict)
+    """For each candidate run ID of a Candidates report: its owner is proved to be gone, and nothing of it lives."""
