@@ -43,7 +43,7 @@ def claim_name(epoch: int) -> str:
 
 
 def parse_claim_name(name: str) -> Optional[int]:
-    match = _CLAIM.match(name)
+    match = _CLAIM.fullmatch(name)
     return int(match.group(1)) if match else None
 
 
@@ -54,7 +54,7 @@ def step_name(step: int, epoch: int) -> str:
 
 def parse_step_name(name: str) -> Optional[tuple[int, int]]:
     """(step, epoch), or None where the name is not exactly that of a committed checkpoint."""
-    match = _STEP.match(name)
+    match = _STEP.fullmatch(name)
     return (int(match.group(1)), int(match.group(2))) if match else None
 
 
@@ -64,12 +64,12 @@ def staging_name(step: int, epoch: int, unique: str) -> str:
 
 
 def parse_start_name(name: str) -> Optional[str]:
-    match = _START.match(name)
+    match = _START.fullmatch(name)
     return match.group(1) if match else None
 
 
 def parse_end_name(name: str) -> Optional[str]:
-    match = _END.match(name)
+    match = _END.fullmatch(name)
     return match.group(1) if match else None
 
 

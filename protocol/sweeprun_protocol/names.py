@@ -15,6 +15,7 @@ SLOT_PATTERN = r"^[a-z]{1,16}-[0-9]{1,4}$"
 FILE_NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$"
 """A plain file name: no separator, no leading dot."""
 
+# fullmatch everywhere: $ alone lets a trailing newline pass
 _RUN_ID = re.compile(RUN_ID_PATTERN)
 _SWEEP_NAME = re.compile(SWEEP_NAME_PATTERN)
 _SLOT = re.compile(SLOT_PATTERN)
@@ -22,19 +23,19 @@ _FILE_NAME = re.compile(FILE_NAME_PATTERN)
 
 
 def is_run_id(value: str) -> bool:
-    return bool(_RUN_ID.match(value)) and not value.endswith(".incomplete")
+    return bool(_RUN_ID.fullmatch(value)) and not value.endswith(".incomplete")
 
 
 def is_sweep_name(value: str) -> bool:
-    return bool(_SWEEP_NAME.match(value))
+    return bool(_SWEEP_NAME.fullmatch(value))
 
 
 def is_slot(value: str) -> bool:
-    return bool(_SLOT.match(value))
+    return bool(_SLOT.fullmatch(value))
 
 
 def is_file_name(value: str) -> bool:
-    return bool(_FILE_NAME.match(value))
+    return bool(_FILE_NAME.fullmatch(value))
 
 
 def slot(replica_type: str, index: int) -> str:

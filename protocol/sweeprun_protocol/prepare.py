@@ -289,7 +289,7 @@ class PrepareReport:
             {
                 "prepare": self.prepare,
                 "outcome": str(self.outcome),
-                "message": self.message[:500],
+                "message": self.message.replace("\x00", " ")[:500],
                 "reason": str(self.reason) if self.reason else None,
                 "blocked": str(self.blocked) if self.blocked else None,
                 "runId": self.run_id,
