@@ -1,0 +1,18 @@
+#!/bin/bash
+# Builds the programs of a whole cluster: `hack/cluster-programs.sh [client]`.
+#   client: only what drives a cluster (kubectl, kind, helm); enough where the official node image can be pulled.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+# shellcheck source=hack/lib.sh
+. "$here/lib.sh"
+# shellcheck source=hack/programs.sh
+. "$here/programs.sh"
+
+case ${1:-all} in
+  client) names=(kubectl kind helm) ;;
+  # Ordered so that the integration tests get theirs first and each build finds most of its packages built.
+  all) names=(etcd kube-apiserver kubectl kube-controller-manager kube-scheduler kubelet kubeadm kube-proxy pause kind
+    training-operator.v1 helm coredns) ;;
+  *) die "usage: hack/cluster-programs.sh [client]" ;;
+esac
+for name in "${names[@]}"; do program "$name"; done

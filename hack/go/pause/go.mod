@@ -1,0 +1,3 @@
+module sweeprun.dev/hack/pause
+
+go 1.24
