@@ -2,6 +2,7 @@
 # The test cluster: `hack/cluster.sh COMMAND`.
 #   up          three nodes, training-operator, our images and our chart, all reused where they stand already
 #   deploy      builds our images, brings what changed of them to the nodes and installs the chart
+#   prepare     only what takes long the first time: programs, node image, base images
 #   network     routes and pod networks again, after a node came back with another pod range
 #   status      what stands
 #   logs DIR    everything a failed test leaves to look at
@@ -136,6 +137,15 @@ deploy() {
   available sweeprun-system sweeprun
 }
 
+prepare() {
+  local image
+  "$here/docker.sh" start
+  image=$("$here/images.sh" node | tail -1)
+  if built_here "$image"; then "$here/images.sh" training-operator >/dev/null; else "$here/cluster-programs.sh" client; fi
+  "$here/images.sh" bases >/dev/null
+  say "prepared"
+}
+
 up() {
   local image key started=$SECONDS
   "$here/docker.sh" start
@@ -194,7 +204,7 @@ down() {
 program_present() { command -v "$1" >/dev/null; }
 
 case ${1:-} in
-  up | deploy | network | status | down) "$1" ;;
+  up | deploy | prepare | network | status | down) "$1" ;;
   logs) logs "${2:?the folder to write to}" ;;
   kubeconfig) printf '%s\n' "$KUBECONFIG" ;;
   *) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0" >&2; exit 2 ;;

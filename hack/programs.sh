@@ -22,17 +22,17 @@ build_kubernetes() { # PROGRAM
     flags+=" -X $package.gitVersion=$version -X $package.gitTreeState=clean"
     flags+=" -X $package.gitMajor=1 -X $package.gitMinor=$(cut -d. -f2 <<<"$KUBERNETES_VERSION")"
   done
-  (cd "$root/hack/go/kubernetes" && CGO_ENABLED=0 go build -trimpath -ldflags "$flags" -o "$bin/" "k8s.io/kubernetes/cmd/$1")
+  (cd "$root/hack/go/kubernetes" && CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "$flags" -o "$bin/" "k8s.io/kubernetes/cmd/$1")
 }
 
 build_etcd() {
   go_ready
-  (cd "$root/hack/go/etcd" && CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o "$bin/etcd" go.etcd.io/etcd/server/v3)
+  (cd "$root/hack/go/etcd" && CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w' -o "$bin/etcd" go.etcd.io/etcd/server/v3)
 }
 
 build_pause() {
   go_ready
-  (cd "$root/hack/go/pause" && CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o "$bin/pause" .)
+  (cd "$root/hack/go/pause" && CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w' -o "$bin/pause" .)
 }
 
 build_module() { # PACKAGE@VERSION

@@ -1,0 +1,99 @@
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+TYPED := protocol volume operator/sweeprun_operator trainer_entrypoint cli
+PYTEST := $(BIN)/python -m pytest
+# Arguments for pytest, as in: make test-unit ARGS='-k manifest -x'
+ARGS ?=
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: install
+install: $(INSTALLED) ## the virtual environment in .venv, with pinned packages
+
+# Two calls at once would damage each other's environment: the second waits.
+$(INSTALLED): requirements/dev.txt pyproject.toml
+	@mkdir -p $(VENV); exec 9>$(VENV)/.lock; flock 9; \
+	key=$$(cat requirements/dev.txt pyproject.toml | sha256sum); \
+	if [ "$$(cat $@ 2>/dev/null)" != "$$key" ]; then \
+	  $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'; \
+	  [ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV); \
+	  $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt; \
+	  $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .; \
+	  echo "$$key" > $@; \
+	fi; \
+	touch $@
+
+.PHONY: lint
+lint: install ## style, types and import rules
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy $(TYPED)
+	$(BIN)/lint-imports
+	@if command -v shellcheck >/dev/null; then shellcheck -x hack/*.sh .ci/run; \
+	else echo 'skipped: shellcheck is not installed'; fi
+
+.PHONY: generate
+generate: install ## write the CRD and the chart's copy from the models
+	$(BIN)/python -m sweeprun_operator.api.crd write
+
+.PHONY: verify
+verify: install ## generated files are what the models say
+	$(BIN)/python -m sweeprun_operator.api.crd check
+
+.PHONY: test
+test: lint verify test-unit test-contract test-integration ## everything that needs no cluster
+
+.PHONY: test-unit
+test-unit: install ## pure tests, seconds
+	$(PYTEST) tests/unit $(ARGS)
+
+.PHONY: test-contract
+test-contract: install ## models, CRD, chart, docs and import rules agree
+	$(PYTEST) tests/contract $(ARGS)
+
+.PHONY: test-integration
+test-integration: install ## against a real kube-apiserver and etcd, built once where they are not on PATH
+	control_plane=$$(hack/control-plane.sh); PATH="$$control_plane:$$PATH" $(PYTEST) tests/integration $(ARGS)
+
+.PHONY: demo
+demo: install ## a real training run, evicted in the middle, compared with an undisturbed one
+	$(BIN)/sweeprun local demo examples/digits/sweeprun.yaml
+
+.PHONY: images
+images: ## sweeprun/operator:dev and sweeprun/trainer-example:dev
+	hack/images.sh app
+
+.PHONY: e2e-up
+e2e-up: ## a cluster of three nodes with training-operator and the operator, left standing
+	hack/cluster.sh up
+
+.PHONY: e2e
+e2e: install ## the end-to-end tests on that cluster, then teardown (E2E_KEEP=1 keeps it)
+	hack/e2e.sh $(ARGS)
+
+.PHONY: e2e-down
+e2e-down: ## delete the cluster, stop the container engine if it was started by us
+	hack/cluster.sh down
+	hack/docker.sh stop
+
+.PHONY: bench
+bench: install ## measurements
+	$(PYTEST) tests/bench -s $(ARGS)
+
+.PHONY: lock
+lock: ## renew the pinned requirements (ARGS=--upgrade for newer versions); needs uv
+	hack/lock.sh $(ARGS)
+
+.PHONY: clean
+clean: ## remove what was made in this folder; the cache in ~/.cache/sweeprun stays
+	rm -rf $(VENV) artifacts build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
