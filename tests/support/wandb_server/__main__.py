@@ -1,0 +1,6 @@
+"""`python -m support.wandb_server`."""
+
+from .server import main
+
+if __name__ == "__main__":
+    main()
