@@ -127,7 +127,7 @@ build_node() { # IMAGE
   debian_image=$image_prefix/debian:node-$(sha256sum <<<"$NODE_PACKAGES" | cut -c1-8)
   present "$debian_image" || tar -C "$work/rootfs/node" -c . | docker import - "$debian_image" >/dev/null
   local tree=$context/node
-  mkdir -p "$tree"
+  mkdir -p "$tree/kind"
   cp -r "$root/hack/node/." "$tree/"
   sed -i "s#@PAUSE_IMAGE@#${images[-1]}#" "$tree/etc/containerd/config.toml"
   printf '%s\n' "$kubernetes" >"$tree/kind/version"

@@ -1,6 +1,8 @@
 # shellcheck shell=bash disable=SC2034
 # Sourced by the scripts beside it: where things are, what they say, and how a step is done once.
 
+shopt -s inherit_errexit
+
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cache=${SWEEPRUN_CACHE:-$HOME/.cache/sweeprun}
 work=$cache/cluster
@@ -17,6 +19,9 @@ mkdir -p "$bin" "$work/locks" "$work/stamps"
 # Never the user's own kubeconfig.
 export KUBECONFIG=$work/kubeconfig
 export PATH=$bin:$PATH:$work/docker/root/usr/bin:$work/docker/root/usr/sbin
+
+set -E
+trap 'say "failed (${BASH_SOURCE[0]##*/}:$LINENO): $BASH_COMMAND"' ERR
 
 say() { printf '%(%H:%M:%S)T %s\n' -1 "$*" >&2; }
 
@@ -42,7 +47,8 @@ once() {
   if [ "$(cat "$work/stamps/$name" 2>/dev/null)" != "$key" ]; then
     say "$name: making $key"
     # The lock must not live on in a daemon that the command leaves behind.
-    "$@" {lock}>&- || die "$name could not be made"
+    # No `||` behind it: bash would then go on after a failure inside it.
+    "$@" {lock}>&-
     printf '%s\n' "$key" >"$work/stamps/$name"
     say "$name: done in $((SECONDS - started)) s"
   fi
@@ -86,6 +92,9 @@ docker_build() {
   if docker buildx version >/dev/null 2>&1; then
     DOCKER_BUILDKIT=1 docker build --quiet "$@"
   else
-    DOCKER_BUILDKIT=0 docker build --quiet "$@" 2> >(grep -v -e DEPRECATED -e 'legacy builder' -e 'buildx component' -e 'BuildKit is currently' -e 'environment-variable' -e '^ *https' -e '^$' >&2)
+    # Its advice on the newer builder is not news to anyone.
+    DOCKER_BUILDKIT=0 docker build --quiet "$@" 2> >(
+      sed -e '/DEPRECATED/d; /buildx component/d; /BuildKit is currently/d; /environment-variable/d; /^ *http/d; /^$/d' >&2
+    )
   fi
 }
