@@ -9,11 +9,11 @@ cd "$root"
 PATH=$PATH:$cache/bootstrap/bin
 need uv "pip install uv"
 compile() {
-  uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate \
-    --emit-build-options --no-emit-package sweeprun "$@"
+  uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
+    --no-emit-package sweeprun --python-version 3.11 "$@"
 }
-compile "$@" --python-version 3.11 --all-extras pyproject.toml -o requirements/dev.txt
+compile "$@" --all-extras pyproject.toml -o requirements/dev.txt
 # The images take the versions that the tests ran with.
-compile --python-version 3.11 --constraint requirements/dev.txt --extra operator pyproject.toml -o requirements/operator.txt
-compile --python-version 3.11 --constraint requirements/dev.txt requirements/trainer.in -o requirements/trainer.txt
-compile "$@" --python-version 3.11 requirements/build.in -o requirements/build.txt
+compile --constraint requirements/dev.txt --extra operator pyproject.toml -o requirements/operator.txt
+compile --constraint requirements/dev.txt requirements/trainer.in -o requirements/trainer.txt
+compile "$@" requirements/build.in -o requirements/build.txt
