@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support.wandb_server.journal import Journal
+from support.wandb_server.journal import Journal, Run
 from support.wandb_server.manifest import manifests as wandb_manifests
 
 from support.cluster import Cluster, Raw, eventually
@@ -21,6 +21,8 @@ CACHE = Path(os.environ.get("SWEEPRUN_CACHE", Path.home() / ".cache" / "sweeprun
 NAMESPACE = "sweeps"
 TRAINER_IMAGE = os.environ.get("SWEEPRUN_TRAINER_IMAGE", "sweeprun/trainer-example:dev")
 USER = 1000
+WANDB_ENTITY = "me"
+WANDB_PROJECT = "digits"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -43,7 +45,7 @@ def cluster(shared: Path) -> Cluster:
     restricted = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
     cluster.ensure({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": restricted}})
     make_volume(cluster, shared, "sweeps")
-    for manifest in wandb_manifests(image=TRAINER_IMAGE, namespace=NAMESPACE):
+    for manifest in wandb_manifests(NAMESPACE, TRAINER_IMAGE, claim="sweeps"):
         cluster.ensure(manifest)
     eventually(
         lambda: (cluster.get("Deployment", "wandb") or {}).get("status", {}).get("availableReplicas"),
@@ -131,9 +133,14 @@ def remove(cluster: Cluster, name: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def journal(cluster: Cluster) -> Callable[[], Journal]:
-    """What the W&B server has seen until now."""
-    return lambda: Journal.from_wire(cluster.proxy("wandb", 8080, "/journal"))
+def journal(cluster: Cluster) -> Callable[[str], Run]:
+    """What the W&B server has seen of a run until now."""
+
+    def of(run_id: str) -> Run:
+        seen = Journal(cluster.proxy("wandb", 8080, "/journal?events=0"))
+        return seen.run(WANDB_ENTITY, WANDB_PROJECT, run_id)
+
+    return of
 
 
 @pytest.fixture(scope="session")

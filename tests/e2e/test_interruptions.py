@@ -39,11 +39,18 @@ def check_continued(told, kind, undisturbed, *, cause, attempts=2):
 
 
 def check_wandb_continued(told, journal, *, attempts=2):
-    run = journal().run_named(told.status["wandbRunId"])
+    run = journal(told.status["wandbRunId"])
     assert run.inserted_count == 1, "one W&B run"
-    assert run.upserts >= attempts
+    assert len(run.process_ids) == attempts
+    check_every_step_once(run)
+
+
+def check_every_step_once(run):
     assert run.duplicate_steps() == []
-    assert run.missing_steps() == []
+    assert run.missing_steps(run.steps[0], run.steps[-1]) == []
+    assert run.overlapping_writers() == []
+    assert run.conflicts == []
+    assert run.exit_codes[-1] == 0
 
 
 @pytest.mark.parametrize("kind", KINDS)
