@@ -123,7 +123,8 @@ deploy() {
   load_image "$operator_image"
   load_image "$trainer_image"
 
-  install -d -o 1000 -g 1000 -m 755 "$shared/sweeps"
+  mkdir -p "$shared/sweeps"
+  chown 1000:1000 "$shared/sweeps" 2>/dev/null || chmod 1777 "$shared/sweeps" # not everyone is root
   kubectl apply --server-side --force-conflicts -f "$here/sandbox.yaml" >/dev/null
   [ -f "$chart/Chart.yaml" ] || { say "no chart yet: the operator is not installed"; return 0; }
   helm upgrade --install sweeprun "$chart" --namespace sweeprun-system --create-namespace \
