@@ -57,8 +57,8 @@ ENV PATH=/opt/sweeprun/venv/bin:/opt/conda/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONUNBUFFERED=1 USE_LIBUV=0 OMP_NUM_THREADS=1
 COPY --from=build /out /opt/sweeprun/dist
 RUN pip install --quiet --no-index --no-deps --no-cache-dir /opt/sweeprun/dist/*.whl
-COPY examples /workspace/examples
-WORKDIR /workspace
+COPY examples /opt/sweeprun/examples
+WORKDIR /opt/sweeprun
 USER 1000:1000
 ENTRYPOINT ["python"]
 CMD ["-c", "import torch; print('sweeprun trainer image, torch', torch.__version__)"]

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support.wandb_server.journal import Journal, Run
-from support.wandb_server.manifest import manifests as wandb_manifests
 
 from support.cluster import Cluster, Raw, eventually
 from support.story import Story, example
+from support.wandb_server.journal import Journal, Run
+from support.wandb_server.manifest import manifests as wandb_manifests
 
 CACHE = Path(os.environ.get("SWEEPRUN_CACHE", Path.home() / ".cache" / "sweeprun")) / "cluster"
 NAMESPACE = "sweeps"
