@@ -1,0 +1,108 @@
+"""Applies a plan: the status, then the actions in order, then the events. Knows the Gateway, not Kubernetes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import assert_never
+
+from sweeprun_operator.api.status import SweepRunStatus
+from sweeprun_operator.core.plan import Action, Create, Delete, DeleteRun, Event, EventType, Plan
+
+from .fields import controlled_by, name_of
+from .gateway import AlreadyExistsError, ConflictError, Gateway, GatewayError, NotFoundError, Raw, RefusedError
+from .gather import Gathered
+
+_log = logging.getLogger(__name__)
+
+Transition = Callable[[SweepRunStatus, SweepRunStatus], None]
+"""Told of every status that was written, with the one before it."""
+
+
+class Result(Enum):
+    DONE = "done"
+    STALE = "stale"
+    """A precondition did not hold: read again."""
+    NAME_TAKEN = "name taken"
+    """A child's name belongs to something else: wait until that is gone."""
+    REFUSED = "refused"
+    """The server refused a child (quota, admission); it may think otherwise later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Executed:
+    result: Result
+    message: str = ""
+    retry_seconds: float | None = None
+
+
+async def execute(gateway: Gateway, gathered: Gathered, plan: Plan, *, told: Transition) -> Executed:
+    """Raises GatewayError for calls that failed without an answer that means something: the pass is repeated."""
+    run = gathered.observation.run
+    if plan.status is not None and plan.status != run.status:
+        try:
+            await gateway.replace_status({**gathered.raw, "status": plan.status.to_wire()})
+        except (ConflictError, NotFoundError) as error:
+            return Executed(Result.STALE, str(error))
+        told(run.status, plan.status)
+    ended = Executed(Result.DONE)
+    for action in plan.actions:
+        ended = await _act(gateway, run.metadata.namespace, run.metadata.name, run.metadata.uid, action)
+        if ended.result is not Result.DONE:
+            break
+    # Events tell what the status says, which is written: they are due even where a child could not be made.
+    await emit(gateway, gathered.raw, plan.events)
+    return ended
+
+
+async def _act(gateway: Gateway, namespace: str, name: str, uid: str, action: Action) -> Executed:
+    match action:
+        case Create():
+            return await _create(gateway, namespace, uid, action)
+        case Delete():
+            try:
+                await gateway.delete(action.kind, namespace, action.name, uid=action.uid)
+            except NotFoundError:
+                return Executed(Result.DONE)
+            except ConflictError as error:
+                return Executed(Result.STALE, str(error))
+            return Executed(Result.DONE)
+        case DeleteRun():
+            try:
+                await gateway.delete_run(namespace, name, uid=action.uid)
+            except (NotFoundError, ConflictError):
+                return Executed(Result.DONE)
+            return Executed(Result.DONE)
+        case _ as never:
+            assert_never(never)
+
+
+async def _create(gateway: Gateway, namespace: str, uid: str, action: Create) -> Executed:
+    name = name_of(action.manifest)
+    try:
+        await gateway.create(action.kind, namespace, action.manifest)
+    except AlreadyExistsError:
+        taken = await gateway.get_child(action.kind, namespace, name)
+        if taken is None:
+            return Executed(Result.STALE, f"{action.kind} {name} was there and is gone")
+        if not controlled_by(taken, uid):
+            return Executed(Result.NAME_TAKEN, f"{action.kind} {name} belongs to something else: delete or rename it")
+    except RefusedError as error:
+        said = f"{action.kind} {name} was refused: {error}"[:1024]
+        return Executed(Result.REFUSED, said, retry_seconds=error.retry_seconds)
+    return Executed(Result.DONE)
+
+
+async def emit(gateway: Gateway, raw: Raw, events: tuple[Event, ...]) -> None:
+    """Events are for people: losing one is logged and changes nothing."""
+    for event in events:
+        try:
+            await gateway.emit(raw, type_=event.type, reason=event.reason, message=event.message)
+        except GatewayError as error:
+            _log.warning("event %s of %s was lost: %s", event.reason, name_of(raw), error)
+
+
+def warning(reason: str, message: str) -> tuple[Event, ...]:
+    return (Event(EventType.WARNING, reason, message),)

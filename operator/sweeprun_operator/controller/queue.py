@@ -1,0 +1,117 @@
+"""One queue of keys, as client-go's workqueue: a key is worked on by one worker at a time and waits in line once.
+
+A key that is added while it is worked on comes again when that work is done. A delayed key keeps its earliest time;
+taking a key drops its delay, since whoever takes it decides anew. Failures back off per key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+FIRST_BACKOFF = 0.25
+MOST_BACKOFF = 60.0
+
+
+class Key(NamedTuple):
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+class Timer(Protocol):
+    def cancel(self) -> None: ...
+
+    def when(self) -> float: ...
+
+
+class Timers(Protocol):
+    """The part of an event loop that the queue needs."""
+
+    def time(self) -> float: ...
+
+    def call_later(self, delay: float, callback: Callable[[Key], None], key: Key, /) -> Timer: ...
+
+
+class Queue:
+    def __init__(self, *, jitter: Callable[[], float], timers: Timers | None = None) -> None:
+        """`jitter` gives numbers from 0 to 1: a delay after a failure is stretched by up to half of itself."""
+        self._jitter = jitter
+        self._timers: Timers = timers if timers is not None else asyncio.get_running_loop()
+        self._line: deque[Key] = deque()
+        self._dirty: set[Key] = set()
+        self._working: set[Key] = set()
+        self._delayed: dict[Key, Timer] = {}
+        self._failures: dict[Key, int] = {}
+        self._filled = asyncio.Event()
+
+    def __len__(self) -> int:
+        """Keys that could be taken now."""
+        return len(self._line)
+
+    def add(self, key: Key) -> None:
+        if key in self._dirty:
+            return
+        self._dirty.add(key)
+        if key not in self._working:
+            self._enqueue(key)
+
+    def add_after(self, key: Key, seconds: float) -> None:
+        if seconds <= 0:
+            self.add(key)
+            return
+        pending = self._delayed.get(key)
+        if pending is not None:
+            if pending.when() <= self._timers.time() + seconds:
+                return
+            pending.cancel()
+        self._delayed[key] = self._timers.call_later(seconds, self._due, key)
+
+    def retry(self, key: Key, *, least: float | None = None) -> float:
+        """Come again after this key's next backoff, and not before `least` seconds; gives the delay."""
+        failures = self._failures.get(key, 0)
+        self._failures[key] = failures + 1
+        delay = min(MOST_BACKOFF, FIRST_BACKOFF * 2.0 ** min(failures, 32)) * (1 + self._jitter() / 2)
+        delay = max(delay, least or 0.0)
+        self.add_after(key, delay)
+        return delay
+
+    def forget(self, key: Key) -> None:
+        """The key's work went well: its next failure starts a new backoff."""
+        self._failures.pop(key, None)
+
+    async def take(self) -> Key:
+        """The next key; `done` must follow."""
+        while not self._line:
+            self._filled.clear()
+            await self._filled.wait()
+        key = self._line.popleft()
+        self._dirty.discard(key)
+        self._working.add(key)
+        pending = self._delayed.pop(key, None)
+        if pending is not None:
+            pending.cancel()
+        return key
+
+    def done(self, key: Key) -> None:
+        self._working.discard(key)
+        if key in self._dirty:
+            self._enqueue(key)
+
+    def close(self) -> None:
+        """Drop all timers; nothing is delivered after this unless it is in the line already."""
+        for timer in self._delayed.values():
+            timer.cancel()
+        self._delayed.clear()
+
+    def _due(self, key: Key) -> None:
+        self._delayed.pop(key, None)
+        self.add(key)
+
+    def _enqueue(self, key: Key) -> None:
+        self._line.append(key)
+        self._filled.set()
