@@ -56,7 +56,9 @@ async def gather(
     run = _parse(raw)
     uid = run.metadata.uid
     jobs, pytorchjobs, pods = await asyncio.gather(
-        *(gateway.list_children(kind, namespace, uid) for kind in ("Job", "PyTorchJob", "Pod"))
+        gateway.list_children("Job", namespace, uid),
+        _pytorchjobs(gateway, run),
+        gateway.list_children("Pod", namespace, uid),
     )
     helpers = helper_jobs(jobs, pods, owner_uid=uid)
     trainers = attempt_pods(pods)
@@ -75,6 +77,16 @@ async def gather(
             owners_gone=await _owners_gone(gateway, run, helpers, cluster_id),
         ),
     )
+
+
+async def _pytorchjobs(gateway: Gateway, run: SweepRun) -> list[Raw]:
+    """A cluster that does not know the kind has none, but that is believed only of a run that never had one."""
+    try:
+        return await gateway.list_children("PyTorchJob", run.metadata.namespace, run.metadata.uid)
+    except NotFoundError:
+        if run.status.current is not None:
+            raise
+        return []
 
 
 def _parse(raw: Raw) -> SweepRun:
