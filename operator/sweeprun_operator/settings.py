@@ -52,6 +52,8 @@ class Settings:
     """SWEEPRUN_OPERATOR_HEALTH_PORT: /healthz and /readyz; 0: any free port."""
     metrics_port: int = 8081
     """SWEEPRUN_OPERATOR_METRICS_PORT: /metrics; 0: any free port."""
+    listen: str | None = None
+    """SWEEPRUN_OPERATOR_LISTEN: address of both servers; absent: all addresses of the pod."""
     progress_port: int = 8799
     """SWEEPRUN_OPERATOR_PROGRESS_PORT: where trainers answer /progress."""
     progress_seconds: float = 10.0
@@ -76,6 +78,7 @@ class Settings:
             workers=int(reader.number("WORKERS", 8, least=1, most=256)),
             health_port=int(reader.number("HEALTH_PORT", 8080, least=0, most=65535)),
             metrics_port=int(reader.number("METRICS_PORT", 8081, least=0, most=65535)),
+            listen=reader.text("LISTEN", "") or None,
             progress_port=int(reader.number("PROGRESS_PORT", 8799, least=1, most=65535)),
             progress_seconds=reader.number("PROGRESS_SECONDS", 10, least=0, most=3600),
             log_format=reader.choice("LOG_FORMAT", LogFormat, LogFormat.JSON),

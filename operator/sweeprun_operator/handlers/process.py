@@ -1,0 +1,123 @@
+"""The operator's process: the Lease first, then watches, resync and workers, until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Coroutine
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from sweeprun_operator.cluster.gateway import Gateway
+from sweeprun_operator.controller.health import Health
+from sweeprun_operator.controller.lease import Lease, LeaseStore, LeaseTimes
+from sweeprun_operator.controller.queue import Key, Queue
+from sweeprun_operator.controller.reconcile import Decisions, Reconciler
+from sweeprun_operator.controller.resync import Resync
+from sweeprun_operator.controller.workers import Workers
+from sweeprun_operator.metrics import Metrics
+from sweeprun_operator.settings import Settings
+
+from .doorbell import Doorbell
+from .probes import Probes
+
+_log = logging.getLogger(__name__)
+
+
+class Cluster(Gateway, LeaseStore, Protocol):
+    """What the process needs of a cluster."""
+
+
+class LeaseLostError(Exception):
+    """Another process may be active: this one must leave."""
+
+
+class Process:
+    def __init__(
+        self, cluster: Cluster, decisions: Decisions, settings: Settings, *, lease_times: LeaseTimes | None = None
+    ) -> None:
+        self._cluster = cluster
+        self._settings = settings
+        self.queue = Queue(jitter=random.random)
+        self.metrics = Metrics(queue_length=self.queue.__len__)
+        self.health = Health(monotonic=time.monotonic, resync_seconds=settings.resync_seconds)
+        self._lease = Lease(
+            cluster,
+            namespace=settings.lease_namespace,
+            name=settings.lease_name,
+            identity=settings.identity,
+            monotonic=time.monotonic,
+            times=lease_times,
+        )
+        reconciler = Reconciler(cluster, decisions, clock=lambda: datetime.now(UTC), told=self.metrics.told)
+        self._workers = Workers(self.queue, reconciler.reconcile, watcher=self.metrics.passed, count=settings.workers)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until `stop` is set. Raises LeaseLostError, OSError (a port is taken), or the bug that ended a part."""
+        probes = Probes(
+            health=self.health,
+            registry=self.metrics.registry,
+            health_port=self._settings.health_port,
+            metrics_port=self._settings.metrics_port,
+            host=self._settings.listen,
+        )
+        async with probes:
+            stopped = asyncio.create_task(stop.wait(), name="stop")
+            try:
+                await _first(stopped, self._lease.acquire())
+                if not stopped.done():
+                    await self._lead(stopped)
+            finally:
+                stopped.cancel()
+                self.queue.close()
+                await self._lease.release()
+
+    async def _lead(self, stopped: asyncio.Task[bool]) -> None:
+        loop = asyncio.get_running_loop()
+
+        def ring(key: Key) -> None:
+            loop.call_soon_threadsafe(self.queue.add, key)
+
+        doorbell = Doorbell(
+            ring,
+            namespaces=self._settings.namespaces,
+            kubeconfig=self._settings.kubeconfig,
+        )
+        resync = Resync(
+            self._cluster,
+            self.queue,
+            namespaces=self._settings.namespaces,
+            every_seconds=self._settings.resync_seconds,
+            jitter=random.random,
+            succeeded=self._resynced,
+        )
+        self.health.leads(lambda: doorbell.silent_seconds)
+        self.metrics.leading(True)
+        doorbell.start()
+        try:
+            await _first(stopped, self._workers.run(), resync.run(), self._lease.keep())
+        finally:
+            self.metrics.leading(False)
+            await asyncio.to_thread(doorbell.stop)
+        if not stopped.done():
+            raise LeaseLostError(f"Lease {self._settings.lease_namespace}/{self._settings.lease_name} is lost")
+
+    def _resynced(self) -> None:
+        self.health.resynced()
+        self.metrics.resynced()
+
+
+async def _first(stopped: asyncio.Task[bool], *work: Coroutine[Any, Any, None]) -> None:
+    """Returns once `stopped` or a part of `work` has ended, and the rest is cancelled; raises what a part raised."""
+    tasks = [asyncio.create_task(part) for part in work]
+    try:
+        await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        ended = await asyncio.gather(*tasks, return_exceptions=True)
+    for outcome in ended:
+        if isinstance(outcome, Exception):
+            raise outcome
