@@ -1,0 +1,226 @@
+"""Reconcile, workers and resync: what becomes of a pass, and that nothing is left out."""
+
+import asyncio
+from datetime import UTC, datetime
+
+import pytest
+
+from support.memory_gateway import MemoryGateway
+from support.objects import condition, job, run
+from sweeprun_operator.api.status import SweepRunStatus
+from sweeprun_operator.cluster.gateway import GatewayError, RefusedError
+from sweeprun_operator.controller.queue import Key, Queue
+from sweeprun_operator.controller.reconcile import Next, Reconciler
+from sweeprun_operator.controller.resync import Resync
+from sweeprun_operator.controller.workers import Workers
+from sweeprun_operator.core.plan import ChildKind, Create, Plan
+
+KEY = Key("default", "run")
+
+
+class Decisions:
+    def __init__(self, *plans):
+        self.plans = list(plans)
+        self.seen = []
+
+    def decide(self, observation):
+        self.seen.append(observation)
+        return self.plans.pop(0) if len(self.plans) > 1 else self.plans[0]
+
+    def proof(self, run):
+        return {"metadata": {"name": "run-a0"}}
+
+
+@pytest.fixture
+def gateway():
+    made = MemoryGateway()
+    made.put("SweepRun", run(status={"conditions": [condition("Accepted")]}))
+    return made
+
+
+def reconciler(gateway, *plans):
+    decisions = Decisions(*plans)
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    made = Reconciler(gateway, decisions, clock=lambda: now, told=lambda before, after: None)
+    return made, decisions
+
+
+async def test_a_pass_carries_out_what_was_decided(gateway):
+    made, decisions = reconciler(gateway, Plan(status=SweepRunStatus(phase="Preparing"), requeue_seconds=5))
+    assert await made.reconcile(KEY) == Next(after_seconds=5)
+    assert decisions.seen[0].cluster_id == "cluster-1"
+    assert gateway.read("SweepRun", "run")["status"]["phase"] == "Preparing"
+
+
+async def test_the_cluster_is_asked_for_its_name_once(gateway):
+    made, _ = reconciler(gateway, Plan())
+    await made.reconcile(KEY)
+    await made.reconcile(KEY)
+    assert gateway.calls.count(("get", "Namespace", "kube-system")) == 1
+
+
+async def test_a_run_that_is_gone_needs_nothing(gateway):
+    gateway.remove("SweepRun", "run")
+    made, decisions = reconciler(gateway, Plan())
+    assert await made.reconcile(KEY) == Next(gone=True)
+    assert decisions.seen == []
+
+
+async def test_a_stale_read_is_tried_again(gateway):
+    made, decisions = reconciler(gateway, Plan(status=SweepRunStatus(phase="X")))
+    decide = decisions.decide
+
+    def meanwhile(observation):
+        gateway.put("SweepRun", gateway.read("SweepRun", "run"))
+        return decide(observation)
+
+    decisions.decide = meanwhile
+    assert (await made.reconcile(KEY)).failed
+    decisions.decide = decide
+    assert not (await made.reconcile(KEY)).failed
+
+
+async def test_a_refused_child_is_complained_of_once(gateway):
+    made, _ = reconciler(gateway, Plan(actions=(Create(ChildKind.JOB, job(0)),)))
+    error = RefusedError("exceeded quota", retry_seconds=9)
+    gateway.fault = lambda method, kind, name: error if method == "create" else None
+    for _ in range(3):
+        assert await made.reconcile(KEY) == Next(failed=True, after_seconds=9)
+    assert [event[:2] for event in gateway.events] == [("Warning", "ChildRefused")]
+    gateway.fault = lambda method, kind, name: None
+    assert await made.reconcile(KEY) == Next()
+    gateway.remove("Job", "run-p0")
+    gateway.fault = lambda method, kind, name: error if method == "create" else None
+    await made.reconcile(KEY)
+    assert len(gateway.events) == 2
+
+
+async def test_a_run_that_cannot_be_read_is_complained_of_and_kept_in_line(gateway):
+    del gateway.read("SweepRun", "run")["spec"]["storage"]
+    made, decisions = reconciler(gateway, Plan())
+    assert (await made.reconcile(KEY)).failed
+    assert gateway.events[0][1] == "Unreadable"
+    assert decisions.seen == []
+
+
+def workers(queue, reconcile, seen, **more):
+    return Workers(queue, reconcile, watcher=lambda seconds, error: seen.append(error), **more)
+
+
+async def until(condition):
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110  several things are looked at
+            await asyncio.sleep(0.001)
+
+
+async def test_workers_share_the_keys_and_none_is_worked_on_twice_at_once():
+    queue = Queue(jitter=lambda: 0.0)
+    at_work, most, done = set(), [0], []
+
+    async def reconcile(key):
+        assert key not in at_work
+        at_work.add(key)
+        most[0] = max(most[0], len(at_work))
+        queue.add(key) if len(done) < 20 else None
+        await asyncio.sleep(0.001)
+        at_work.discard(key)
+        done.append(key)
+        return Next()
+
+    keys = [Key("n", str(number)) for number in range(6)]
+    for key in keys:
+        queue.add(key)
+    running = asyncio.create_task(workers(queue, reconcile, [], count=3).run())
+    await until(lambda: len(done) > 20 and not at_work and not len(queue))
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert set(done) == set(keys)
+    assert most[0] == 3
+
+
+@pytest.mark.parametrize("failure", [GatewayError("away"), ValueError("a bug")])
+async def test_a_failed_pass_is_repeated_and_ends_no_worker(failure):
+    queue = Queue(jitter=lambda: 0.0)
+    outcomes = [failure, Next()]
+    seen = []
+
+    async def reconcile(key):
+        outcome = outcomes.pop(0)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    queue.add(KEY)
+    running = asyncio.create_task(workers(queue, reconcile, seen, count=1).run())
+    await until(lambda: len(seen) == 2)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert seen == [type(failure).__name__, ""]
+
+
+async def test_a_pass_that_wants_to_come_again_does():
+    queue = Queue(jitter=lambda: 0.0)
+    worker = workers(queue, lambda key: answer(Next(after_seconds=0.01)), [])
+    await worker.one_pass(KEY)
+    assert await asyncio.wait_for(queue.take(), 5) == KEY
+
+
+async def answer(value):
+    return value
+
+
+def resync(gateway, queue, *, namespaces=None, done=None):
+    return Resync(
+        gateway,
+        queue,
+        namespaces=namespaces,
+        every_seconds=1,
+        jitter=lambda: 0.0,
+        succeeded=lambda: done.append(1) if done is not None else None,
+    )
+
+
+async def drain(queue):
+    taken = []
+    while len(queue):
+        key = await queue.take()
+        queue.done(key)
+        taken.append(str(key))
+    return taken
+
+
+async def test_resync_brings_all_runs_of_all_pages(gateway):
+    for number in range(450):
+        gateway.put("SweepRun", {"metadata": {"name": f"r{number:03}"}})
+    queue, done = Queue(jitter=lambda: 0.0), []
+    await resync(gateway, queue, done=done).once()
+    assert len(await drain(queue)) == 451
+    assert done == [1]
+
+
+async def test_resync_keeps_to_its_namespaces(gateway):
+    gateway.put("SweepRun", {"metadata": {"name": "x"}}, namespace="other")
+    gateway.put("SweepRun", {"metadata": {"name": "y"}}, namespace="third")
+    queue = Queue(jitter=lambda: 0.0)
+    await resync(gateway, queue, namespaces=("default", "third")).once()
+    assert await drain(queue) == ["default/run", "third/y"]
+
+
+async def test_resync_brings_a_run_that_vanished_unseen_once(gateway):
+    queue = Queue(jitter=lambda: 0.0)
+    lister = resync(gateway, queue)
+    await lister.once()
+    await drain(queue)
+    gateway.remove("SweepRun", "run")
+    await lister.once()
+    assert await drain(queue) == ["default/run"]
+    await lister.once()
+    assert await drain(queue) == []
+
+
+async def test_a_list_that_failed_is_no_success(gateway):
+    done = []
+    gateway.fault = lambda method, kind, name: GatewayError("away")
+    with pytest.raises(GatewayError):
+        await resync(gateway, Queue(jitter=lambda: 0.0), done=done).once()
+    assert done == []

@@ -1,0 +1,158 @@
+"""A key waits once, is worked on by one, comes again when it was wanted meanwhile, and backs off alone."""
+
+import asyncio
+import heapq
+
+import pytest
+
+from sweeprun_operator.controller.queue import MOST_BACKOFF, Key, Queue
+
+A, B = Key("n", "a"), Key("n", "b")
+
+
+class Timer:
+    def __init__(self, at):
+        self.at = at
+        self.cancelled = False
+
+    def when(self):
+        return self.at
+
+    def cancel(self):
+        self.cancelled = True
+
+
+class Clock:
+    """An event loop's clock that is turned by hand."""
+
+    def __init__(self):
+        self.now = 0.0
+        self._pending = []
+
+    def time(self):
+        return self.now
+
+    def call_later(self, delay, callback, key):
+        timer = Timer(self.now + delay)
+        heapq.heappush(self._pending, (timer.at, len(self._pending), timer, callback, key))
+        return timer
+
+    def turn(self, seconds):
+        self.now += seconds
+        while self._pending and self._pending[0][0] <= self.now:
+            *_, timer, callback, key = heapq.heappop(self._pending)
+            if not timer.cancelled:
+                callback(key)
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def queue(clock):
+    return Queue(jitter=lambda: 0.0, timers=clock)
+
+
+async def test_keys_come_in_order_and_each_once(queue):
+    for key in (A, B, A, A):
+        queue.add(key)
+    assert len(queue) == 2
+    assert [await queue.take(), await queue.take()] == [A, B]
+    assert len(queue) == 0
+
+
+async def test_a_key_that_is_worked_on_is_not_given_to_another(queue):
+    queue.add(A)
+    await queue.take()
+    queue.add(A)
+    assert len(queue) == 0
+
+
+async def test_a_key_wanted_while_worked_on_comes_again_once(queue):
+    queue.add(A)
+    await queue.take()
+    queue.add(A)
+    queue.add(A)
+    queue.done(A)
+    assert len(queue) == 1
+    await queue.take()
+    queue.done(A)
+    assert len(queue) == 0
+
+
+async def test_take_waits_for_a_key(queue):
+    waiting = asyncio.create_task(queue.take())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    queue.add(A)
+    assert await waiting == A
+
+
+async def test_a_delayed_key_comes_in_time(queue, clock):
+    queue.add_after(A, 10)
+    clock.turn(9.9)
+    assert len(queue) == 0
+    clock.turn(0.1)
+    assert len(queue) == 1
+
+
+@pytest.mark.parametrize("delays", [(10, 3), (3, 10)])
+async def test_of_two_delays_the_earlier_counts(queue, clock, delays):
+    for delay in delays:
+        queue.add_after(A, delay)
+    clock.turn(3)
+    assert len(queue) == 1
+    queue.done(await queue.take())
+    clock.turn(100)
+    assert len(queue) == 0
+
+
+async def test_taking_a_key_drops_its_delay(queue, clock):
+    queue.add_after(A, 5)
+    queue.add(A)
+    queue.done(await queue.take())
+    clock.turn(100)
+    assert len(queue) == 0
+
+
+async def test_no_delay_is_at_once(queue):
+    queue.add_after(A, 0)
+    assert len(queue) == 1
+
+
+async def test_failures_back_off_for_each_key_alone_and_to_a_limit(queue):
+    assert [queue.retry(A) for _ in range(4)] == [0.25, 0.5, 1.0, 2.0]
+    assert queue.retry(B) == 0.25
+    for _ in range(2000):
+        last = queue.retry(A)
+    assert last == MOST_BACKOFF
+
+
+async def test_a_success_starts_the_backoff_anew(queue):
+    queue.retry(A)
+    queue.retry(A)
+    queue.forget(A)
+    assert queue.retry(A) == 0.25
+
+
+async def test_the_server_may_ask_for_more_patience(queue):
+    assert queue.retry(A, least=30) == 30
+
+
+async def test_jitter_stretches(clock):
+    assert Queue(jitter=lambda: 1.0, timers=clock).retry(A) == pytest.approx(0.375)
+
+
+async def test_a_closed_queue_delivers_nothing_later(queue, clock):
+    queue.add_after(A, 5)
+    queue.close()
+    clock.turn(100)
+    assert len(queue) == 0
+
+
+async def test_it_lives_on_a_real_event_loop():
+    queue = Queue(jitter=lambda: 0.0)
+    queue.add_after(A, 0.01)
+    assert await asyncio.wait_for(queue.take(), 5) == A
