@@ -32,3 +32,5 @@ def configure(log_format: LogFormat) -> None:
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     # kopf tells of every watch at INFO, and prints whole objects below that.
     logging.getLogger("kopf").setLevel(logging.WARNING)
+    # It warns that signals are not its own, which is meant so: kopf runs in a thread of ours.
+    logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)

@@ -37,17 +37,6 @@ def pytorchjob(name, replicas):
     }
 
 
-@pytest.fixture
-async def gateway(control_plane):
-    async with await KubernetesGateway.connect(str(control_plane.kubeconfig)) as made:
-        yield made
-
-
-@pytest.fixture
-def namespace(cluster):
-    return cluster.namespace
-
-
 async def test_children_are_made_found_and_deleted(gateway, namespace):
     made = await gateway.create("Job", namespace, job("a"))
     assert made["metadata"]["uid"]

@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from support.cluster import Cluster
+from support.control_plane import ControlPlane
+from sweeprun_operator.cluster.kubernetes_gateway import KubernetesGateway
+
+
+@pytest.fixture
+async def gateway(control_plane: ControlPlane) -> AsyncIterator[KubernetesGateway]:
+    async with await KubernetesGateway.connect(str(control_plane.kubeconfig)) as made:
+        yield made
+
+
+@pytest.fixture
+def namespace(cluster: Cluster) -> str:
+    return cluster.namespace
+
+
+@pytest.fixture
+def kubeconfig(control_plane: ControlPlane, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Where the watches look for it too."""
+    monkeypatch.setenv("KUBECONFIG", str(control_plane.kubeconfig))
+    return str(control_plane.kubeconfig)

@@ -1,0 +1,46 @@
+"""The operator's process inside a test: its own Lease, free ports on the loopback, and an end that is waited for."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from sweeprun_operator.controller.lease import LeaseTimes
+from sweeprun_operator.controller.reconcile import Decisions
+from sweeprun_operator.handlers.process import Cluster, Process
+from sweeprun_operator.settings import Settings
+
+QUICK = LeaseTimes(duration=2, renew=0.3, give_up=1.5, look=0.05)
+
+
+def settings(kubeconfig: Path, namespace: str, **more: Any) -> Settings:
+    """Resync is rare, so that a test which passes shows that the watches work, unless it says otherwise."""
+    values: dict[str, Any] = {
+        "image": "sweeprun/operator:test",
+        "namespaces": (namespace,),
+        "lease_namespace": namespace,
+        "identity": f"operator-{secrets.token_hex(4)}",
+        "resync_seconds": 3600.0,
+        "listen": "127.0.0.1",
+        "health_port": 0,
+        "metrics_port": 0,
+        "progress_seconds": 0.0,
+        "kubeconfig": str(kubeconfig),
+    }
+    return Settings(**{**values, **more})
+
+
+@contextlib.asynccontextmanager
+async def running(cluster: Cluster, decisions: Decisions, chosen: Settings) -> AsyncIterator[Process]:
+    """A process that works until the block ends; raises what ended it before."""
+    process, stop = Process(cluster, decisions, chosen, lease_times=QUICK), asyncio.Event()
+    task = asyncio.create_task(process.run(stop))
+    try:
+        yield process
+    finally:
+        stop.set()
+        await asyncio.wait_for(task, 20)
