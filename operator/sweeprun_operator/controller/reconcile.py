@@ -21,6 +21,13 @@ _log = logging.getLogger(__name__)
 
 _EVENT_REASONS = {Result.NAME_TAKEN: "NameTaken", Result.REFUSED: "ChildRefused"}
 
+Seen = Callable[[Key, Observation | None], None]
+"""Told what a pass has read; None: the run is gone."""
+
+
+def _unheard(_key: Key, _observation: Observation | None) -> None:
+    return
+
 
 class Decisions(Protocol):
     """What the core decides, bound to the images and settings of this installation."""
@@ -44,13 +51,20 @@ class Next:
 
 class Reconciler:
     def __init__(
-        self, gateway: Gateway, decisions: Decisions, *, clock: Callable[[], datetime], told: Transition
+        self,
+        gateway: Gateway,
+        decisions: Decisions,
+        *,
+        clock: Callable[[], datetime],
+        told: Transition,
+        seen: Seen = _unheard,
     ) -> None:
-        """`clock` gives the time in UTC; `told` hears of every status written."""
+        """`clock` gives the time in UTC; `told` hears of every status written, `seen` of everything read."""
         self._gateway = gateway
         self._decisions = decisions
         self._clock = clock
         self._told = told
+        self._seen = seen
         self._cluster_id: str | None = None
         self._complaints: dict[Key, str] = {}
 
@@ -70,6 +84,7 @@ class Reconciler:
         except UnreadableRunError as error:
             await self._complain(key, error.raw, "Unreadable", f"stored under another version of the CRD: {error}")
             return Next(failed=True)
+        self._seen(key, gathered.observation if gathered is not None else None)
         if gathered is None:
             self._complaints.pop(key, None)
             return Next(gone=True)

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from sweeprun_operator.cluster.gateway import Gateway
 from sweeprun_operator.controller.health import Health
 from sweeprun_operator.controller.lease import Lease, LeaseStore, LeaseTimes
+from sweeprun_operator.controller.progress import ProgressPoller
 from sweeprun_operator.controller.queue import Key, Queue
 from sweeprun_operator.controller.reconcile import Decisions, Reconciler
 from sweeprun_operator.controller.resync import Resync
@@ -51,7 +52,10 @@ class Process:
             monotonic=time.monotonic,
             times=lease_times,
         )
-        reconciler = Reconciler(cluster, decisions, clock=lambda: datetime.now(UTC), told=self.metrics.told)
+        self._poller = ProgressPoller(
+            cluster, port=settings.progress_port, every_seconds=settings.progress_seconds, clock=_now
+        )
+        reconciler = Reconciler(cluster, decisions, clock=_now, told=self.metrics.told, seen=self._poller.seen)
         self._workers = Workers(self.queue, reconciler.reconcile, watcher=self.metrics.passed, count=settings.workers)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -97,7 +101,11 @@ class Process:
         self.metrics.leading(True)
         doorbell.start()
         try:
-            await _first(stopped, self._workers.run(), resync.run(), self._lease.keep())
+            async with self._poller:
+                parts = [self._workers.run(), resync.run(), self._lease.keep()]
+                if self._settings.progress_seconds > 0:
+                    parts.append(self._poller.run())
+                await _first(stopped, *parts)
         finally:
             self.metrics.leading(False)
             await asyncio.to_thread(doorbell.stop)
@@ -107,6 +115,10 @@ class Process:
     def _resynced(self) -> None:
         self.health.resynced()
         self.metrics.resynced()
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 async def _first(stopped: asyncio.Task[bool], *work: Coroutine[Any, Any, None]) -> None:

@@ -1,0 +1,138 @@
+"""Progress is a tenant's word: asked of one pod, bounded, checked, and written only where it still belongs."""
+
+from datetime import UTC, datetime
+
+import pytest
+from aiohttp import web
+
+from support.memory_gateway import MemoryGateway
+from support.objects import UID, condition, current, run, trainer_pod
+from sweeprun_operator.cluster.gather import gather
+from sweeprun_operator.controller.progress import ANSWER_BYTES, ProgressPoller
+from sweeprun_operator.controller.queue import Key
+
+KEY = Key("default", "run")
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+def status(**more):
+    return {"conditions": [condition("Accepted")], "current": current("Running", epoch=4, **more)}
+
+
+class Trainer:
+    def __init__(self):
+        self.answer = {"epoch": 4, "step": 70}
+        self.asked = 0
+
+    async def progress(self, request):
+        self.asked += 1
+        if isinstance(self.answer, dict):
+            return web.json_response(self.answer)
+        if isinstance(self.answer, int):
+            return web.Response(status=self.answer, headers={"Location": "/elsewhere"})
+        return web.Response(body=self.answer)
+
+
+@pytest.fixture
+async def trainer():
+    made = Trainer()
+    app = web.Application()
+    app.router.add_get("/progress", made.progress)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    made.port = runner.addresses[0][1]
+    yield made
+    await runner.cleanup()
+
+
+def pod(kind="master", ip="127.0.0.1", phase="Running", attempt=0):
+    return trainer_pod(attempt, kind, status={"phase": phase, "podIP": ip})
+
+
+@pytest.fixture
+def gateway():
+    made = MemoryGateway()
+    made.put("SweepRun", run(status=status()))
+    made.put("Pod", pod())
+    return made
+
+
+async def poll(gateway, trainer, *, meanwhile=lambda: None):
+    poller = ProgressPoller(gateway, port=trainer.port, every_seconds=1, clock=lambda: NOW)
+    found = await gather(
+        gateway, namespace="default", name="run", now=NOW, cluster_id="c", proof=lambda run: pytest.fail("not asked")
+    )
+    poller.seen(KEY, found.observation)
+    meanwhile()
+    async with poller:
+        await poller.once()
+    return gateway.read("SweepRun", "run")["status"].get("progress")
+
+
+async def test_a_running_attempts_step_is_written(gateway, trainer):
+    assert await poll(gateway, trainer) == {"step": 70, "time": "2026-01-02T03:04:05Z"}
+    assert gateway.read("SweepRun", "run")["status"]["current"]["epoch"] == 4
+
+
+async def test_a_step_that_stands_already_is_not_written_again(gateway, trainer):
+    await poll(gateway, trainer)
+    version = gateway.read("SweepRun", "run")["metadata"]["resourceVersion"]
+    await poll(gateway, trainer)
+    assert gateway.read("SweepRun", "run")["metadata"]["resourceVersion"] == version
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"epoch": 3, "step": 70},
+        {"epoch": 4},
+        {"epoch": 4, "step": -1},
+        {"epoch": 4, "step": "70"},
+        {"step": 70},
+        b"[]",
+        b"{",
+        b'{"epoch": 4, "step": 70' + b" " * ANSWER_BYTES + b"}",
+        500,
+        302,
+    ],
+)
+async def test_what_is_no_progress_of_this_epoch_is_left_out(gateway, trainer, answer):
+    trainer.answer = answer
+    assert await poll(gateway, trainer) is None
+    assert trainer.asked == 1
+
+
+@pytest.mark.parametrize("gone", [pod(phase="Pending"), pod(attempt=1), pod(ip=""), pod(ip="127.0.0.2")])
+async def test_a_pod_that_cannot_answer_harms_nothing(gateway, trainer, gone):
+    gateway.remove("Pod", "run-a0-master-0")
+    gateway.put("Pod", gone)
+    assert await poll(gateway, trainer) is None
+
+
+async def test_the_master_is_asked_first(gateway, trainer):
+    gateway.put("Pod", trainer_pod(0, "alpha", status={"phase": "Running", "podIP": "127.0.0.2"}))
+    assert (await poll(gateway, trainer))["step"] == 70
+
+
+@pytest.mark.parametrize("later", [{"state": "Draining"}, {"epoch": 5}, {"attempt": 1}])
+async def test_a_run_that_went_on_meanwhile_is_left_alone(gateway, trainer, later):
+    def go_on():
+        raw = gateway.read("SweepRun", "run")
+        gateway.put("SweepRun", {**raw, "status": {**raw["status"], "current": {**raw["status"]["current"], **later}}})
+
+    assert await poll(gateway, trainer, meanwhile=go_on) is None
+
+
+async def test_another_run_of_the_same_name_is_left_alone(gateway, trainer):
+    def replace():
+        gateway.put("SweepRun", run(uid="another", status=status()))
+
+    assert await poll(gateway, trainer, meanwhile=replace) is None
+    assert UID != "another"
+
+
+async def test_only_running_attempts_are_asked(gateway, trainer):
+    gateway.put("SweepRun", run(status={**status(), "current": current("Starting", epoch=4)}))
+    assert await poll(gateway, trainer) is None
+    assert trainer.asked == 0
