@@ -62,6 +62,7 @@ class Lease:
         self._held: Raw | None = None
         self._renewed = 0.0
         self._seen_version = ""
+        self._complaint = ""
         self._seen_since = 0.0
 
     @property
@@ -99,7 +100,9 @@ class Lease:
         except (ConflictError, AlreadyExistsError):
             return False
         except GatewayError as error:
-            _log.warning("Lease %s/%s: %s", self._namespace, self._name, error)
+            if str(error) != self._complaint:  # it is tried every second: once is enough
+                self._complaint = str(error)
+                _log.warning("Lease %s/%s: %s", self._namespace, self._name, error)
             return False
 
     async def _take(self) -> bool:

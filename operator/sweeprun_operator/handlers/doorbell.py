@@ -29,6 +29,7 @@ WATCHED_CHILDREN = {
 }
 HEARTBEAT_SECONDS = 1.0
 HANG_UP_SECONDS = 3.0
+TLS_SECONDS = 0.25
 FIRST_BACKOFF = 1.0
 MOST_BACKOFF = 30.0
 STEADY_SECONDS = 120.0
@@ -101,6 +102,8 @@ class Doorbell:
             )
         finally:
             heart.cancel()
+            # TLS connections close in some turns of the loop after their session, and aiohttp has nothing to wait for.
+            await asyncio.sleep(TLS_SECONDS)
 
     async def _heartbeat(self) -> None:
         while True:

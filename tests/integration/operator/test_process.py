@@ -20,10 +20,13 @@ class Counting:
 
     def __init__(self, mark=""):
         self.mark = mark
-        self.passes = 0
+        self.seen = []
+
+    def saw(self, name, label):
+        return any(run.name == name and label in run.labels for run in self.seen)
 
     def decide(self, seen):
-        self.passes += 1
+        self.seen.append(seen.run.metadata)
         return Plan(status=seen.run.status.model_copy(update={"phase": f"{self.mark}{len(seen.pods)} pods"}))
 
     def proof(self, run):
@@ -92,13 +95,15 @@ async def test_pods_of_others_do_not_ring(gateway, cluster, kubeconfig, make_run
         await ready(process)
         make_run("last")
         await phase_becomes(cluster, "0 pods", "last")
-        before = decisions.passes
+        cluster.patch("SweepRun", "run", {"metadata": {"labels": {"x": "y"}}})
+        await until(lambda: decisions.saw("run", "x"))
+        decisions.seen.clear()
         container = {"name": "c", "image": "none"}
         meta = {"name": "alien", "labels": {"sweeprun.dev/name": "run"}}
         cluster.create({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": {"containers": [container]}})
         cluster.patch("SweepRun", "last", {"metadata": {"labels": {"x": "y"}}})
-        await until(lambda: decisions.passes > before)
-        assert decisions.passes == before + 1
+        await until(lambda: decisions.saw("last", "x"))
+        assert not [run for run in decisions.seen if run.name == "run"]
 
 
 async def test_a_deletion_that_no_watch_told_of_is_healed_by_resync(

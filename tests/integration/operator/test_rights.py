@@ -1,0 +1,103 @@
+"""The chart's roles are enough for everything that the operator calls, and end where its namespaces end."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from support.objects import run
+from support.operator_process import running, settings
+from support.rights import kubeconfig_of_operator
+from sweeprun_operator.cluster.gateway import RefusedError
+from sweeprun_operator.cluster.kubernetes_gateway import KubernetesGateway
+from sweeprun_operator.core.plan import ChildKind, Create, Delete, DeleteRun, Event, EventType, Plan
+from sweeprun_protocol.keys import NAME_LABEL, NUMBER_LABEL, ROLE_LABEL, UID_LABEL
+
+
+@pytest.fixture
+def account(cluster, tmp_path, monkeypatch):
+    """A kubeconfig of the operator's own account, and the watches use it too."""
+    made = kubeconfig_of_operator(cluster, tmp_path)
+    monkeypatch.setenv("KUBECONFIG", str(made))
+    return made
+
+
+@pytest.fixture
+async def limited(account):
+    async with await KubernetesGateway.connect(str(account)) as made:
+        yield made
+
+
+def child(owner, api, kind, name, spec):
+    meta = owner.metadata
+    reference = {"apiVersion": "sweeprun.dev/v1alpha1", "kind": "SweepRun", "name": meta.name, "uid": meta.uid}
+    labels = {UID_LABEL: meta.uid, NAME_LABEL: meta.name, ROLE_LABEL: "prepare", NUMBER_LABEL: "0"}
+    owners = [{**reference, "controller": True, "blockOwnerDeletion": True}]
+    return {
+        "apiVersion": api,
+        "kind": kind,
+        "metadata": {"name": name, "labels": labels, "ownerReferences": owners},
+        "spec": spec,
+    }
+
+
+def job(owner):
+    pod = {"spec": {"restartPolicy": "Never", "containers": [{"name": "main", "image": "none"}]}}
+    return child(owner, "batch/v1", "Job", f"{owner.metadata.name}-p0", {"template": pod})
+
+
+def pytorchjob(owner):
+    container = {"name": "pytorch", "image": "none"}
+    replicas = {"Master": {"replicas": 1, "template": {"spec": {"containers": [container]}}}}
+    return child(owner, "kubeflow.org/v1", "PyTorchJob", f"{owner.metadata.name}-a0", {"pytorchReplicaSpecs": replicas})
+
+
+class Everything:
+    """Makes one of each child, deletes them, then deletes the run: every call that the operator can make."""
+
+    def decide(self, seen):
+        owner = seen.run
+        if not owner.status.observed_generation:
+            status = owner.status.model_copy(update={"observed_generation": 1})
+            event = Event(EventType.NORMAL, "Begun", "it begins")
+            made = (Create(ChildKind.JOB, job(owner)), Create(ChildKind.PYTORCHJOB, pytorchjob(owner)))
+            return Plan(status=status, actions=made * 2, events=(event,), requeue_seconds=0)
+        jobs = [Delete(ChildKind.JOB, one.name, one.uid) for one in seen.jobs]
+        return Plan(actions=(*jobs, DeleteRun(owner.metadata.uid)))
+
+    def proof(self, run):
+        return {**pytorchjob(run), "metadata": {"name": f"{run.metadata.name}-a0"}}
+
+
+async def until(look):
+    async with asyncio.timeout(15):
+        while not await asyncio.to_thread(look):  # noqa: ASYNC110  what is waited for is on a server
+            await asyncio.sleep(0.02)
+
+
+async def test_the_charts_rights_suffice(cluster, account, limited, caplog):
+    manifest = run()
+    manifest["metadata"] = {"name": "run"}
+    async with running(limited, Everything(), settings(account, cluster.namespace, lease_name="sweeprun")) as process:
+        await until(lambda: process.health.unready() is None)
+        cluster.create(manifest)
+        await until(lambda: cluster.get("SweepRun", "run") is None)
+    assert [event["reason"] for event in cluster.events_of("run")] == ["Begun"]
+    assert cluster.get("Job", "run-p0") is None
+    assert "forbidden" not in caplog.text
+    assert "Forbidden" not in caplog.text
+
+
+async def test_nodes_and_the_clusters_name_may_be_read(limited):
+    assert await limited.get_node("none") is None
+    assert await limited.cluster_id()
+
+
+async def test_other_namespaces_are_closed(limited):
+    with pytest.raises(RefusedError, match="forbidden"):
+        await limited.get_run("default", "any")
+    with pytest.raises(RefusedError, match="forbidden"):
+        await limited.list_children("Pod", "default", "any")
+    with pytest.raises(RefusedError, match="forbidden"):
+        await limited.list_runs(None, limit=1, token=None)
