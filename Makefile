@@ -64,6 +64,10 @@ test-contract: install ## models, CRD, chart, docs and import rules agree
 test-integration: install ## against a real kube-apiserver and etcd, built once where they are not on PATH
 	control_plane=$$(hack/control-plane.sh); PATH="$$control_plane:$$PATH" $(PYTEST) tests/integration $(ARGS)
 
+.PHONY: control-plane
+control-plane: ## kube-apiserver, etcd and kubectl for the integration tests, found on PATH or built once
+	hack/control-plane.sh
+
 .PHONY: demo
 demo: install ## a real training run, evicted in the middle, compared with an undisturbed one
 	$(BIN)/sweeprun local demo examples/digits/sweeprun.yaml

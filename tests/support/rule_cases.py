@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -99,6 +100,7 @@ ON_CHANGE = [
 """`make_sweeprun(**spec)` is there already, and is then changed."""
 
 
+@functools.cache
 def messages() -> list[str]:
     """Of every rule in the CRD."""
     return [rule["message"] for rule in _rules(yaml.safe_load(CRD.read_text())["spec"]["versions"][0]["schema"])]

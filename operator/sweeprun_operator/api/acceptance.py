@@ -60,7 +60,7 @@ class ClaimFacts(Protocol):
     def access_modes(self) -> tuple[str, ...]: ...
 
 
-_OWN_VARIABLES = frozenset({"WANDB_RUN_ID", "WANDB_RESUME"})
+OWN_VARIABLES = frozenset({"WANDB_RUN_ID", "WANDB_RESUME"})
 _SECRET_NAME = re.compile(r"(?:^|_)(?:API)?(?:KEY|TOKEN|SECRET|PASSWORD)(?:_|$)", re.IGNORECASE)
 _RESUME_VARIABLES = re.compile(r"SWEEPRUN_RESUME_(?:ARGS|FROM)\b")
 
@@ -191,7 +191,7 @@ def _replica(replica: Replica, spec: SweepRunSpec) -> Iterator[Problem]:
             "continued: run the training script as command, and draw the trial's parameters in spec.init (or put them "
             "into spec.config); spec.tracking.wandb.sweepId keeps the run in its sweep",
         )
-    yield from _own_variables(container, _OWN_VARIABLES)
+    yield from _own_variables(container, OWN_VARIABLES)
     for message in mount_problems(replica, container, spec.storage):
         yield Problem(Reason.MOUNT_CONFLICT, message)
 

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Annotated
 
 from pydantic import Field
+from pydantic.config import JsonDict
 
 from sweeprun_protocol.reasons import Outcome, RefusalReason, StartReason
 
@@ -82,6 +83,8 @@ class Cause(StrEnum):
     RETRIED = "Retried"
     WORKLOAD_LOST = "WorkloadLost"
     """The PyTorchJob was deleted by somebody else."""
+    FENCED = "Fenced"
+    """The attempt found a later claim on the volume and ended itself."""
 
 
 class Kind(StrEnum):
@@ -123,9 +126,19 @@ class Interruption(StatusModel):
     """When it happened, by the cluster's word; absent where it says nothing."""
 
 
+class Doubt(StatusModel):
+    """An end whose cause is not clear yet: better evidence is waited for."""
+
+    since: datetime
+    peers_missing: bool = False
+    """Another pod of the attempt was gone already when the end was first seen."""
+    node: Annotated[str, Field(max_length=253)] | None = None
+    """A node of another pod that did not answer meanwhile."""
+
+
 class Current(StatusModel):
     attempt: Count
-    """Number of the attempt that runs or comes next."""
+    """Number of the newest attempt; 0 before the first one."""
     prepare: Count
     """Number of the newest prepare; raised before its Job is made."""
     state: State
@@ -137,6 +150,13 @@ class Current(StatusModel):
     template_hash: Annotated[str, Field(max_length=64)] | None = None
     workload_uid: Annotated[str, Field(max_length=64)] | None = None
     pod_uids: Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=MAX_POD_UIDS)] = []
+    ended_pod_uids: Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=MAX_POD_UIDS)] = []
+    """Those seen to have ended well: their objects may go."""
+    replicas: Annotated[dict[str, Count], Field(max_length=8)] = {}
+    """Pods of each replica type that the newest prepare was told of: an attempt with others needs another prepare."""
+    doubt: Doubt | None = None
+    disruption: Interruption | None = None
+    """First DisruptionTarget seen on a pod that had not ended yet, or while an attempt that seemed complete drained."""
     interruption: Interruption | None = None
     not_before: datetime | None = None
     """In Backoff: what comes next waits until then."""
@@ -145,8 +165,16 @@ class Current(StatusModel):
     adopt_run_id: Annotated[str, Field(max_length=64)] | None = None
     """Second step of an adoption: the candidate whose owner was proved to be gone."""
     adopt_epoch: Count | None = None
+    adoption_done: bool = False
+    """No candidate's owner could be proved to be gone: a run of its own is allocated."""
     from_step: Count | None = None
     """Of the Retry request in work."""
+    stopping: bool = False
+    """Stop was requested: the drain ends the run."""
+    base_gpu_seconds: Count = 0
+    """GPU time that the checkpoint holds from which the attempt started."""
+    admitted_time: datetime | None = None
+    """When the workload was first seen not suspended by a queue; startTimeoutSeconds counts from here."""
     running_time: datetime | None = None
     """When all pods of the attempt ran."""
     drained_time: datetime | None = None
@@ -201,6 +229,7 @@ class Counts(StatusModel):
 
 
 class SinceProgress(StatusModel):
+    disruptions: Count = 0
     failures: Count = 0
     never_started: Count = 0
     attempts: Count = 0
@@ -234,6 +263,9 @@ class Savings(StatusModel):
     gpu_seconds_kept: Count = 0
 
 
+_BY_TYPE: JsonDict = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}
+
+
 class SweepRunStatus(StatusModel):
     observed_generation: Count = 0
     phase: Annotated[str, Field(max_length=32)] = "Pending"
@@ -243,7 +275,7 @@ class SweepRunStatus(StatusModel):
     config_file: Annotated[str, Field(max_length=128)] | None = None
     volume_id: Annotated[str, Field(max_length=64)] | None = None
     wandb_run_id: Annotated[str, Field(max_length=64)] | None = None
-    conditions: Annotated[list[Condition], Field(max_length=16)] = []
+    conditions: Annotated[list[Condition], Field(max_length=16, json_schema_extra=_BY_TYPE)] = []
     start_time: datetime | None = None
     completion_time: datetime | None = None
     last_request: LastRequest | None = None
