@@ -116,6 +116,8 @@ def example_of(node, definitions):
             return {"key": example_of(node["additionalProperties"], definitions)}
         case "array":
             return [example_of(node["items"], definitions)]
+        case "boolean":
+            return True
         case "integer":
             return 7
         case "number":
