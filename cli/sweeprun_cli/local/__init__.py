@@ -1,0 +1,1 @@
+"""Local mode: processes for pods, a directory for the volume, the operator's own decisions."""

@@ -1,0 +1,108 @@
+"""A run's story against a real API server, pass by pass: no watches, no timers, a clock that is moved by hand."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from support.cluster import Cluster
+from support.mortal import KilledError, Mortal
+from support.played import Played
+from sweeprun_operator.cluster.gateway import Gateway
+from sweeprun_operator.controller.queue import Key
+from sweeprun_operator.controller.reconcile import Decisions, Next, Reconciler
+
+Raw = dict[str, Any]
+MOST_PASSES = 60
+CHILDREN = ("Job", "PyTorchJob", "Pod")
+
+
+class Passes:
+    """Repeats passes over one run until nothing changes; an operator that is killed is followed by a new one."""
+
+    def __init__(
+        self, gateway: Gateway, decisions: Decisions, cluster: Cluster, name: str, *, dies_after: int | None = None
+    ) -> None:
+        self.gateway = Mortal(gateway, dies_after=dies_after)
+        self.played = Played(cluster)
+        self.cluster = cluster
+        self.key = Key(cluster.namespace, name)
+        self.deaths = 0
+        self._decisions = decisions
+        self._ahead = timedelta()
+        self._reconciler = self._born()
+
+    def _born(self) -> Reconciler:
+        return Reconciler(
+            self.gateway,  # type: ignore[arg-type]  # it stands for whatever Gateway it wraps
+            self._decisions,
+            clock=lambda: datetime.now(UTC) + self._ahead,
+            told=lambda before, after: None,
+        )
+
+    async def one(self) -> Next:
+        try:
+            return await self._reconciler.reconcile(self.key)
+        except KilledError:
+            self.deaths += 1
+            self._reconciler = self._born()
+            return Next(failed=True)
+
+    async def settle(self) -> Next:
+        """Passes until one changed nothing."""
+        for _ in range(MOST_PASSES):
+            before = await self._everything()
+            coming = await self.one()
+            if not coming.failed and await self._everything() == before:
+                return coming
+        raise AssertionError(f"still not settled: {self.status}")
+
+    async def until(self, look: Callable[[], Any], what: str) -> None:
+        """Settles, and moves the clock to when the next pass was wanted, until `look` is satisfied."""
+        for _ in range(MOST_PASSES):
+            coming = await self.settle()
+            if await asyncio.to_thread(look):
+                return
+            assert coming.after_seconds is not None, f"nothing more will happen, and not: {what}\n{self.status}"
+            self.advance(coming.after_seconds + 0.01)
+        raise AssertionError(f"never: {what}\n{self.status}")
+
+    async def child(self, kind: str, name: str) -> Raw:
+        await self.until(lambda: self.cluster.get(kind, name), f"{kind} {name} is made")
+        found = self.cluster.get(kind, name)
+        assert found is not None
+        return found
+
+    async def state(self, name: str) -> None:
+        await self.until(lambda: self.status.get("current", {}).get("state") == name, f"the state is {name}")
+
+    def advance(self, seconds: float) -> None:
+        self._ahead += timedelta(seconds=seconds)
+
+    @property
+    def status(self) -> Raw:
+        found = self.cluster.get("SweepRun", self.key.name)
+        return found.get("status", {}) if found is not None else {}
+
+    def condition(self, kind: str) -> Raw:
+        found = [one for one in self.status.get("conditions", []) if one["type"] == kind]
+        return found[0] if found else {}
+
+    def created(self) -> list[str]:
+        return [name for method, name in self.gateway.writes if method == "create"]
+
+    async def _everything(self) -> list[tuple[str, str, str, str]]:
+        def look() -> list[tuple[str, str, str, str]]:
+            found = [(kind, one) for kind in CHILDREN for one in self.cluster.list(kind)]
+            run = self.cluster.get("SweepRun", self.key.name)
+            if run is not None:
+                found.append(("SweepRun", run))
+            metas = [(kind, one["metadata"]) for kind, one in found]
+            return [
+                (kind, meta["name"], meta["resourceVersion"], str(meta.get("deletionTimestamp")))
+                for kind, meta in metas
+            ]
+
+        return await asyncio.to_thread(look)
