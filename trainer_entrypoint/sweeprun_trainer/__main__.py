@@ -1,0 +1,35 @@
+"""`python sweeprun.pyz exec -- COMMAND [ARGUMENT]...` and `python sweeprun.pyz install --to DIR`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Optional
+
+from .execute import execute
+from .install import InstallError, install
+from .log import say
+
+USAGE = 2
+
+
+def main(arguments: Optional[Sequence[str]] = None) -> int:
+    """Exit code of the command, of sweeprun_protocol.exit_codes, or 2 for wrong usage."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    # no argparse: what follows `--` is the user's, to the letter
+    if given[:2] == ["exec", "--"] and len(given) > 2:
+        return execute(given[2:], os.environ)
+    if given[:2] == ["install", "--to"] and len(given) == 3:
+        try:
+            install(given[2])
+        except InstallError as error:
+            say(str(error))
+            return 1
+        return 0
+    say("usage: exec -- COMMAND [ARGUMENT]... | install --to DIR")
+    return USAGE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

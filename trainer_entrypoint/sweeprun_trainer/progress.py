@@ -1,0 +1,79 @@
+"""How far training is, as the library reports it or as the names of new checkpoints show it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Optional
+
+from sweeprun_protocol.codec import Fields
+from sweeprun_protocol.layout import MAX_STEP, parse_step_name
+from sweeprun_volume.formats.torch_zip import SUFFIXES, step_in_name
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    step: Optional[int]
+    """Highest step reported or committed."""
+    committed_step: Optional[int]
+    """Highest step committed by this attempt."""
+    first_step_seconds: Optional[float]
+    """From the entrypoint's start to the first step after the base."""
+    completed: bool
+
+
+class Progress:
+    """Shared by the threads that learn of progress and those that tell of it."""
+
+    def __init__(self, *, base_step: Optional[int], monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._base = base_step or 0
+        self._monotonic = monotonic
+        self._began = monotonic()
+        self._lock = threading.Lock()
+        self._now = Snapshot(step=base_step, committed_step=None, first_step_seconds=None, completed=False)
+
+    def reached(self, step: int) -> None:
+        with self._lock:
+            self._now = self._with(step, self._now.committed_step, self._now.completed)
+
+    def committed(self, step: int) -> None:
+        with self._lock:
+            self._now = self._with(step, max(step, self._now.committed_step or 0), self._now.completed)
+
+    def complete(self) -> None:
+        with self._lock:
+            self._now = Snapshot(self._now.step, self._now.committed_step, self._now.first_step_seconds, True)
+
+    def snapshot(self) -> Snapshot:
+        with self._lock:
+            return self._now
+
+    def heard(self, message: dict[str, Any]) -> None:
+        """Take over what the library of this pod says. Raises RecordError where that is no message of ours."""
+        fields = Fields(message, "progress message")
+        step = fields.optional("step", lambda name: fields.integer(name, most=MAX_STEP))
+        committed = fields.optional("committed", lambda name: fields.integer(name, most=MAX_STEP))
+        if step is not None:
+            self.reached(step)
+        if committed is not None:
+            self.committed(committed)
+        if fields.has("completed") and fields.flag("completed"):
+            self.complete()
+
+    def _with(self, step: int, committed: Optional[int], completed: bool) -> Snapshot:
+        first = self._now.first_step_seconds
+        if first is None and step > self._base:
+            first = self._monotonic() - self._began
+        return Snapshot(max(step, self._now.step or 0), committed, first, completed)
+
+
+def step_of_entry(name: str, *, epoch: int) -> Optional[int]:
+    """Step of an entry of the checkpoint directory by its name; None where it is no checkpoint of this epoch."""
+    parsed = parse_step_name(name)
+    if parsed is not None:
+        return parsed[0] if parsed[1] == epoch else None
+    if name.startswith(".") or not name.endswith(SUFFIXES):
+        return None
+    return step_in_name(name)
