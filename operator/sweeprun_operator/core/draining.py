@@ -1,0 +1,78 @@
+"""The end of an attempt: its workload is deleted, and nothing else happens until all of it is gone.
+
+Absence is read from consistent lists. Forced deletion is nobody's but an admin's: an unreachable node may still write.
+"""
+
+from __future__ import annotations
+
+from sweeprun_operator.api.status import Cause, Interruption, Kind, State
+
+from . import finishing, history
+from .classify import KINDS, disruption_of
+from .draft import Draft
+from .leftovers import remove_orphans
+from .plan import ChildKind, Delete
+from .preparing import begin_prepare
+from .scene import scene_of
+
+LOOK_SECONDS = 10.0
+"""Nodes are not watched: a drain that hangs on one is looked at again."""
+
+
+def begin(draft: Draft, interruption: Interruption) -> Draft:
+    """Write down why, count it, delete the workload: in this order, in one pass."""
+    attempt = draft.current.attempt
+    draft = history.interrupt(draft, interruption)
+    draft = draft.enter(State.DRAINING, interruption=interruption, doubt=None)
+    where = f" on node {interruption.node}" if interruption.node else ""
+    text = f"attempt {attempt} ended: {interruption.cause}{where}: {interruption.evidence}"
+    bad = KINDS[interruption.cause] not in (Kind.COMPLETION, Kind.NEUTRAL)
+    draft = draft.warn("Interrupted", text) if bad else draft.tell("Ended", text)
+    return _delete(draft)
+
+
+def drain(draft: Draft) -> Draft:
+    draft = _late_disruption(_delete(draft))
+    attempt = draft.current.attempt
+    pods = [pod for pod in draft.seen.pods if pod.attempt <= attempt]
+    if pods or any(item.owned and item.attempt <= attempt for item in draft.seen.workloads):
+        silent = sorted({pod.node for pod in pods if pod.node and pod.node in draft.seen.unready_nodes})
+        if silent:
+            draft = draft.stuck("NodeUnreachable", _advice(silent))
+        return draft.look_again(LOOK_SECONDS)
+    return _drained(draft.unstuck().move(drained_time=draft.now))
+
+
+def _delete(draft: Draft) -> Draft:
+    workload = draft.workload
+    if workload is not None and workload.owned and not workload.deleting:
+        draft = draft.act(Delete(ChildKind.PYTORCHJOB, workload.name, workload.uid))
+    return remove_orphans(draft, before=draft.current.attempt + 1)
+
+
+def _late_disruption(draft: Draft) -> Draft:
+    """A polite trainer may have ended well only because it was told to stop: what tells so may come late."""
+    interruption = draft.current.interruption
+    if interruption is None or interruption.cause is not Cause.COMPLETED or draft.current.disruption is not None:
+        return draft
+    scene = scene_of(draft.seen)
+    struck = next((pod for pod in scene.pods if pod.disruption is not None), None)
+    return draft if struck is None else draft.move(disruption=disruption_of(scene, struck))
+
+
+def _drained(draft: Draft) -> Draft:
+    if draft.current.stopping:
+        return finishing.fail(draft, "Stopped", "a request said Stop; the checkpoints are kept")
+    interruption = draft.current.interruption
+    if draft.spec.suspend and interruption is not None and interruption.cause is not Cause.COMPLETED:
+        return draft.enter(State.HELD, outcome=None)
+    return begin_prepare(draft)
+
+
+def _advice(nodes: list[str]) -> str:
+    names = ", ".join(nodes[:5])
+    return (
+        f"node(s) {names} do not answer, and pods of the ended attempt may still write there. It goes on by itself "
+        "once the node is back or its Node object is deleted; if the machine is known to be off: "
+        f"kubectl taint node {nodes[0]} node.kubernetes.io/out-of-service=nodeshutdown:NoExecute"
+    )

@@ -1,0 +1,64 @@
+"""Children by their numbers: newer than the status proves that the read is stale, older ones are leftovers."""
+
+from __future__ import annotations
+
+from sweeprun_operator.api.status import State
+
+from .draft import Draft
+from .observation import Observation
+from .plan import ChildKind, Delete
+
+ENDED = frozenset({State.PREPARING, State.INITIALIZING, State.HELD, State.FINISHED})
+"""States in which nothing of the newest attempt may be left; so is Backoff before the next prepare."""
+
+
+def newer_than_status(seen: Observation) -> bool:
+    """A child that the status has not numbered yet was made by a pass whose status this read does not show."""
+    status = seen.run.status
+    current = status.current
+    prepare = current.prepare if current is not None else -1
+    owned = [job.number for job in seen.jobs if job.owned]
+    attempts = [workload.attempt for workload in seen.workloads if workload.owned]
+    attempts += [pod.attempt for pod in seen.pods]
+    decided = status.counts.attempts
+    if any(number > prepare for number in owned) or any(attempt >= decided for attempt in attempts):
+        return True
+    waits = current is not None and current.state is State.BACKOFF and current.outcome is not None
+    return waits and any(attempt == decided - 1 for attempt in attempts)
+
+
+def remove(draft: Draft) -> Draft:
+    if draft.status.current is None:
+        return draft
+    current = draft.current
+    for job in draft.seen.jobs:
+        if job.owned and not job.deleting and job.number < current.prepare:
+            draft = draft.act(Delete(ChildKind.JOB, job.name, job.uid))
+    oldest = current.attempt + (1 if has_ended(draft) else 0)
+    for workload in draft.seen.workloads:
+        if workload.owned and not workload.deleting and workload.attempt < oldest:
+            draft = draft.act(Delete(ChildKind.PYTORCHJOB, workload.name, workload.uid))
+    return remove_orphans(draft, before=oldest)
+
+
+def remove_orphans(draft: Draft, *, before: int) -> Draft:
+    """Pods of attempts below `before` whose job is gone: the garbage collector would take them, later."""
+    jobs = {workload.attempt for workload in draft.seen.workloads}
+    for pod in draft.seen.pods:
+        if pod.attempt < before and pod.attempt not in jobs and not pod.deleting:
+            draft = draft.act(Delete(ChildKind.POD, pod.name, pod.uid))
+    return draft
+
+
+def has_ended(draft: Draft) -> bool:
+    """Nothing of the newest attempt may be left."""
+    current = draft.current
+    return current.state in ENDED or (current.state is State.BACKOFF and current.outcome is None)
+
+
+def are_gone(draft: Draft) -> bool:
+    """No workload and no pod of any attempt but a decided one that may start."""
+    keep = -1 if has_ended(draft) else draft.current.attempt
+    children = [item.attempt for item in draft.seen.workloads if item.owned]
+    children += [item.attempt for item in draft.seen.pods]
+    return all(attempt == keep for attempt in children)

@@ -1,0 +1,78 @@
+"""The pods and the workload of one attempt, as the classification of its end sees them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sweeprun_operator.api.status import Doubt, Interruption, State
+
+from .observation import ContainerState, Observation, PodPhase, PodState, Workload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    now: datetime
+    pods: tuple[PodState, ...]
+    workload: Workload | None
+    expected: int
+    """Pods of the attempt."""
+    trainer: str
+    """Name of the training container: its end is the end of its pod, whatever containers beside it do."""
+    known_uids: frozenset[str] = frozenset()
+    ended_uids: frozenset[str] = frozenset()
+    """Seen to have ended well."""
+    workload_uid: str | None = None
+    all_ran: bool = False
+    """All pods of the attempt were seen running."""
+    unready_nodes: frozenset[str] = frozenset()
+    doubt: Doubt | None = None
+    disruption: Interruption | None = None
+
+    @property
+    def missing(self) -> frozenset[str]:
+        """UIDs of pods that are gone and were not seen to have ended well."""
+        return self.known_uids - self.ended_uids - {pod.uid for pod in self.pods}
+
+    def ended_well(self, pod: PodState) -> bool:
+        if pod.phase is PodPhase.SUCCEEDED:
+            return True
+        trainer = self.trainer_of(pod)
+        return pod.phase is not PodPhase.FAILED and trainer is not None and trainer.exit_code == 0
+
+    def failed(self, pod: PodState) -> bool:
+        trainer = self.trainer_of(pod)
+        return pod.phase is PodPhase.FAILED or bool(trainer is not None and trainer.exit_code)
+
+    def trainer_of(self, pod: PodState) -> ContainerState | None:
+        return next((item for item in pod.containers if item.name == self.trainer and not item.init), None)
+
+    def first_failure(self, pod: PodState) -> ContainerState | None:
+        """The container that failed first; where times are missing, the training container, else the first one."""
+        failed = [item for item in pod.containers if item.exit_code]
+        return min(failed, key=lambda item: (item.finished or self.now, item.name != self.trainer), default=None)
+
+    def end_of(self, pod: PodState) -> datetime:
+        """When the pod failed, by the cluster's word; now where it says nothing."""
+        failure = self.first_failure(pod)
+        return failure.finished if failure is not None and failure.finished is not None else self.now
+
+
+def scene_of(seen: Observation) -> Scene:
+    """The current attempt's; the run has a current attempt."""
+    current = seen.run.status.current
+    assert current is not None, "the run has begun"
+    return Scene(
+        now=seen.now,
+        pods=tuple(pod for pod in seen.pods if pod.attempt == current.attempt),
+        workload=next((item for item in seen.workloads if item.owned and item.attempt == current.attempt), None),
+        expected=sum(current.replicas.values()),
+        trainer=seen.run.spec.entrypoint.container_name,
+        known_uids=frozenset(current.pod_uids),
+        ended_uids=frozenset(current.ended_pod_uids),
+        workload_uid=current.workload_uid,
+        all_ran=current.running_time is not None or current.state is State.RUNNING,
+        unready_nodes=seen.unready_nodes,
+        doubt=current.doubt,
+        disruption=current.disruption,
+    )
