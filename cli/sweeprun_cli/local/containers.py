@@ -21,6 +21,14 @@ TERMINATION_LOG_ENV = "SWEEPRUN_TERMINATION_LOG"
 POD_ENV = "SWEEPRUN_LOCAL_POD"
 """Marks every process of a pod: the UID, by which left-over children are found."""
 
+LOCAL_ENVIRON = {
+    "PYTHONUNBUFFERED": "1",
+    "SWEEPRUN_HOST": "127.0.0.1",
+    "SWEEPRUN_SETTLE_SECONDS": "0",
+    "SWEEPRUN_SAMPLE_SECONDS": "0.2",
+}
+"""Nothing is far away: no address but the loopback, no file system that shows late what was written."""
+
 _PYTHON = re.compile(r"(?:/\S*/)?python(?:3(?:\.\d+)?)?")
 _REFERENCE = re.compile(r"\$\$|\$\(([A-Za-z_.-][A-Za-z0-9_.-]*)\)")
 _VERBATIM = frozenset({REQUEST_ENV})
@@ -88,7 +96,7 @@ def program(pod: Raw, container: Raw, machine: Machine, *, extra: Mapping[str, s
         environ={
             **machine.environ,
             **{name: value if name in _VERBATIM else machine.path(value) for name, value in visible.items()},
-            "PYTHONUNBUFFERED": "1",
+            **LOCAL_ENVIRON,
             "OMP_NUM_THREADS": own.get("OMP_NUM_THREADS", "1"),
             TERMINATION_LOG_ENV: message_file,
             POD_ENV: pod["metadata"]["uid"],
@@ -102,10 +110,12 @@ def _arguments(words: list[str], machine: Machine, message_file: str) -> list[st
     words = [message_file if word == TERMINATION_LOG else machine.path(word) for word in words]
     if tuple(words[:2]) == WRAPPER:
         inner = words[2:]
-        return [machine.python, "-m", "sweeprun_trainer", "exec", "--", *_interpreted(inner, machine)]
+        # -P: a module beside the script must not stand in for ours.
+        return [machine.python, "-P", "-m", "sweeprun_trainer", "exec", "--", *_interpreted(inner, machine)]
     words = _interpreted(words, machine)
-    if words[1:3] == ["-m", "sweeprun_volume"] and words[3:4] and words[3] in _ANSWERS and "--report" not in words:
-        words += ["--report", message_file]
+    if words[1:3] == ["-m", "sweeprun_volume"] and words[3:4] and words[3] in _ANSWERS:
+        # Given last, which is what counts: a local disk shows at once what was written.
+        words += ["--report", message_file, "--settle-seconds", "0"]
     return words
 
 

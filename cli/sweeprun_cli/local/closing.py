@@ -1,0 +1,104 @@
+"""The closing tables: how each attempt began and ended, what was checked, what was kept, how long it took."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from sweeprun_operator.api.status import Attempt, PhaseSeconds
+from sweeprun_protocol.prepare import PrepareReport
+from sweeprun_protocol.reasons import Outcome
+
+from .picture import Picture
+from .view import table
+
+_PHASES = {
+    "detect": "noticed",
+    "drain": "old attempt gone",
+    "prepare": "volume judged",
+    "validation": "of it, checking",
+    "queue": "waited",
+    "start": "pods running",
+    "first_step": "first step",
+}
+
+
+def closing(picture: Picture) -> RenderableType:
+    parts: list[RenderableType] = [
+        table(
+            "Attempts", ("", "began", "ended", "evidence"), [_attempt(picture, one) for one in picture.status.history]
+        ),
+        table(
+            "Volume",
+            ("prepare", "decided", "checked", "why"),
+            [_prepare(one) for _, one in sorted(picture.reports.items())],
+        ),
+    ]
+    refused = [row for _, report in sorted(picture.reports.items()) for row in _refused(report)]
+    if refused:
+        parts.append(table("Refused checkpoints", ("checkpoint", "reason", "where"), refused))
+    recoveries = [one for one in picture.status.history if any(_seconds(one.seconds))]
+    if recoveries:
+        parts.append(table("Recovery, seconds", ("attempt", *_PHASES.values()), [_recovery(one) for one in recoveries]))
+    parts.append(Text(kept(picture)))
+    return Group(*(item for part in parts for item in (part, Text())))
+
+
+def kept(picture: Picture) -> str:
+    counts, savings = picture.status.counts, picture.status.savings
+    if not counts.disruptions and not counts.failures:
+        return "Never interrupted."
+    interruptions = f"{counts.disruptions} disrupted, {counts.failures} failed"
+    return (
+        f"{counts.attempts} attempts ({interruptions}): {savings.steps_kept} steps kept, "
+        f"{savings.steps_repeated} repeated, {counts.resumes} resumes, {counts.restarts} restarts, "
+        f"{counts.fresh_starts} fresh starts."
+    )
+
+
+def _attempt(picture: Picture, one: Attempt) -> tuple[str, str, str, str]:
+    reason = f" ({one.reason})" if one.reason else ""
+    began = f"{one.outcome}{reason}, from step {one.from_step or 0}"
+    step = one.to_step if one.to_step is not None else picture.furthest.get(one.attempt)
+    reached = f" at step {step}" if step is not None else ""
+    ended = f"{one.cause}{reached}" if one.cause is not None else "-"
+    return str(one.attempt), began, ended, one.evidence or ""
+
+
+def _prepare(report: PrepareReport) -> tuple[str, str, str, str]:
+    decided = str(report.outcome)
+    if report.outcome is Outcome.RESUME and report.checkpoint is not None:
+        decided += f" from step {report.checkpoint.step}"
+    elif report.outcome is Outcome.COMPLETED and report.step is not None:
+        decided += f" at step {report.step}"
+    elif report.blocked is not None:
+        decided += f" ({report.blocked})"
+    checked = "nothing to check"
+    if report.checked_count or report.refused_count:
+        checked = f"{report.checked_count} checkpoints, {_bytes(report.checked_bytes)}, {report.refused_count} refused"
+    return str(report.prepare), decided, checked, report.message
+
+
+def _refused(report: PrepareReport) -> Iterator[tuple[str, str, str]]:
+    for one in report.refused:
+        where = f"{one.entry}: " if one.entry else ""
+        yield one.path, str(one.reason), f"{where}{one.message}"
+
+
+def _seconds(seconds: PhaseSeconds) -> list[float | None]:
+    return [getattr(seconds, name) for name in _PHASES]
+
+
+def _recovery(one: Attempt) -> tuple[str, ...]:
+    return str(one.attempt), *("-" if value is None else f"{value:.2f}" for value in _seconds(one.seconds))
+
+
+def _bytes(count: int) -> str:
+    size = float(count)
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"
