@@ -1,0 +1,134 @@
+"""The training container of one attempt: wrapped by the entrypoint, told by environment what to do. No other container
+of the pod is touched."""
+
+from __future__ import annotations
+
+import copy
+import posixpath
+import shlex
+from dataclasses import replace
+
+from sweeprun_operator.api.commands import shell_line
+from sweeprun_operator.api.mounts import ENTRYPOINT_PATH, existing_mount
+from sweeprun_operator.api.template import Container, Replica, mappings, texts
+from sweeprun_operator.api.v1alpha1 import SweepRun
+from sweeprun_protocol import environ
+from sweeprun_protocol.environ import RunEnvironment
+from sweeprun_protocol.layout import RunLayout, expand_run_directory, parse_step_name
+from sweeprun_protocol.reasons import Format, Outcome
+
+from .kubernetes_text import expanded, field, variables
+from .metadata import Manifest
+from .pods import DATA_VOLUME, data_mount
+from .replicas import DEFAULT_GRACE_SECONDS, slots
+from .wandb_env import wandb_environment
+
+ENTRYPOINT_VOLUME = "sweeprun-entrypoint"
+TRAMPOLINE = f"{ENTRYPOINT_PATH}/run.sh"
+REPLICA_INDEX_PATH = "metadata.labels['training.kubeflow.org/replica-index']"
+
+
+def run_environment(run: SweepRun, replica: Replica) -> RunEnvironment:
+    """What the pods of the decided attempt are told; resume arguments not yet filled in."""
+    spec, status, current = run.spec, run.status, run.status.current
+    assert current is not None, "an attempt is decided before it is made"
+    assert status.run_id is not None, "an attempt is decided before it is made"
+    directory = expand_run_directory(spec.storage.run_directory, sweep_name=spec.sweep_name, run_id=status.run_id)
+    run_dir = posixpath.join(spec.storage.mount_path, directory)
+    resumed = status.checkpoint if current.outcome is Outcome.RESUME else None
+    grace = replica.pod.get("terminationGracePeriodSeconds")
+    return RunEnvironment(
+        run_id=status.run_id,
+        sweep_name=spec.sweep_name,
+        run_dir=run_dir,
+        checkpoint_dir=RunLayout(run_dir).checkpoints(spec.checkpoint.directory, current.epoch),
+        config_file=posixpath.join(run_dir, status.config_file) if status.config_file else None,
+        epoch=current.epoch,
+        attempt=current.attempt,
+        slots=list(slots(run)),
+        grace_seconds=grace if isinstance(grace, int) else DEFAULT_GRACE_SECONDS,
+        resume_from=posixpath.join(run_dir, resumed.path) if resumed else None,
+        resume_step=resumed.step if resumed else None,
+        resume_epoch=resumed.epoch if resumed else None,
+        resume_digest=resumed.digest if resumed else None,
+        resume_format=str(_format(resumed.path)) if resumed else None,
+        resume_args="",
+    )
+
+
+def _format(path: str) -> Format:
+    return Format.SWEEPRUN if parse_step_name(posixpath.basename(path)) is not None else Format.TORCH
+
+
+def trainer_container(run: SweepRun, replica: Replica) -> Manifest:
+    """Raises ValueError where the template has no container that could be wrapped."""
+    name = run.spec.entrypoint.container_name
+    found = replica.container(name)
+    if found is None:
+        raise ValueError(f"{replica.path}.template.spec.containers has none named {name}")
+    command = texts(found.node.get("command"))
+    if not command:
+        raise ValueError(f"{found.path}.command is not set: there is nothing to wrap")
+    known = run_environment(run, replica)
+    arguments = resume_arguments(run, known)
+    container = copy.deepcopy(dict(found.node))
+    container |= {
+        "command": ["/bin/sh", TRAMPOLINE, *command],
+        "env": _environment(run, replica, known, arguments, container),
+        "volumeMounts": _mounts(run, replica, found),
+        # the tail of a crashed program's log becomes the evidence of its end
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+    }
+    if arguments and shell_line(found.words) is None:
+        container["args"] = [*texts(found.node.get("args")), *arguments]
+    return container
+
+
+def resume_arguments(run: SweepRun, known: RunEnvironment) -> list[str]:
+    """Empty unless the attempt resumes. References to our variables are replaced here, others are left to the kubelet."""
+    if known.resume_from is None:
+        return []
+    values = known.encode()
+    return [expanded(argument, values) for argument in run.spec.resume.args]
+
+
+def _environment(
+    run: SweepRun, replica: Replica, known: RunEnvironment, arguments: list[str], container: Manifest
+) -> list[Manifest]:
+    """Ours first, so that the template's own values may refer to them; the template's duplicates are dropped."""
+    current = run.status.current
+    assert current is not None
+    values = replace(known, resume_args="").encode()
+    values |= wandb_environment(run, run_dir=known.run_dir, epoch=current.epoch)
+    if run.spec.entrypoint.python_path is not None:
+        values[environ.PYTHON_PATH] = run.spec.entrypoint.python_path
+    # torchrun would start the ranks anew inside the pod, behind the records of this attempt
+    values["PET_MAX_RESTARTS"] = "0"
+    values[environ.REPLICA_TYPE] = replica.kind.lower()
+    values.pop(environ.RESUME_ARGS)
+    own: list[Manifest] = [
+        field(environ.POD_UID, "metadata.uid"),
+        field(environ.POD_NAME, "metadata.name"),
+        field(environ.NODE_NAME, "spec.nodeName"),
+        field(environ.REPLICA_INDEX, REPLICA_INDEX_PATH),
+        *variables(values),
+        # joined after expansion: its dollars are written for Kubernetes already
+        {"name": environ.RESUME_ARGS, "value": shlex.join(arguments)},
+    ]
+    names = {variable["name"] for variable in own}
+    return [*own, *(dict(item) for item in mappings(container.get("env")) if item.get("name") not in names)]
+
+
+def _mounts(run: SweepRun, replica: Replica, container: Container) -> list[Manifest]:
+    mounts = [dict(mount) for mount in mappings(container.node.get("volumeMounts"))]
+    if existing_mount(replica, container, run.spec.storage) is None:
+        if any(mount.get("mountPath") == run.spec.storage.mount_path for mount in mounts):
+            raise ValueError(f"{container.path}.volumeMounts: {run.spec.storage.mount_path} is another volume")
+        mounts.append(data_mount(run.spec, volume=data_volume_name(run, replica)))
+    return [*mounts, {"name": ENTRYPOINT_VOLUME, "mountPath": ENTRYPOINT_PATH, "readOnly": True}]
+
+
+def data_volume_name(run: SweepRun, replica: Replica) -> str:
+    """The template's own volume of the claim where it has one: a claim twice in a pod is legal, but needless."""
+    known = replica.claim_volumes(run.spec.storage.persistent_volume_claim.claim_name)
+    return min(known, default=DATA_VOLUME)

@@ -1,0 +1,30 @@
+"""W&B by environment: the only way that also works inside sweeps."""
+
+from __future__ import annotations
+
+from sweeprun_operator.api.spec import WandbMode
+from sweeprun_operator.api.v1alpha1 import SweepRun
+from sweeprun_protocol.environ import WANDB_RUN_ID
+
+_MODES = {WandbMode.ONLINE: "online", WandbMode.OFFLINE: "offline", WandbMode.DISABLED: "disabled"}
+
+
+def wandb_environment(run: SweepRun, *, run_dir: str, epoch: int) -> dict[str, str]:
+    """Nothing without spec.tracking. Resume is `allow`: `must` fails for a run that was created and never began."""
+    if run.spec.tracking is None:
+        return {}
+    wandb = run.spec.tracking.wandb
+    if wandb.mode is WandbMode.DISABLED:
+        return {"WANDB_MODE": _MODES[wandb.mode]}
+    values = {
+        WANDB_RUN_ID: run.status.wandb_run_id or run.status.run_id,
+        "WANDB_RESUME": "allow",
+        "WANDB_MODE": _MODES[wandb.mode],
+        "WANDB_ENTITY": wandb.entity,
+        "WANDB_PROJECT": wandb.project,
+        "WANDB_RUN_GROUP": wandb.group,
+        "WANDB_SWEEP_ID": wandb.sweep_id,
+        # a directory per epoch: what is synchronised later must not mix the files of two attempts
+        "WANDB_DIR": f"{run_dir}/wandb/e{epoch}" if wandb.mode is WandbMode.OFFLINE else None,
+    }
+    return {name: value for name, value in values.items() if value is not None}
