@@ -17,6 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from sweeprun_operator.api.status import ConditionStatus, ConditionType, State, SweepRunStatus
+from sweeprun_operator.builders.images import HelperImages
+from sweeprun_operator.builders.manifests import Manifests
+from sweeprun_operator.controller.decisions import BoundDecisions
 from sweeprun_operator.controller.queue import Key, Queue
 from sweeprun_operator.controller.reconcile import Reconciler
 from sweeprun_operator.controller.workers import Workers
@@ -25,7 +28,6 @@ from sweeprun_protocol.layout import RunLayout, expand_run_directory
 
 from .cluster import LocalCluster
 from .containers import IMAGE_EXAMPLES, Machine, inherited
-from .decisions import decisions
 from .faults import Damage, Disturber, Fault, flip_bit, newest_checkpoint
 from .gateway import NAMESPACE
 from .manifest import Manifest
@@ -33,6 +35,8 @@ from .picture import Note, Picture
 from .progress import Progress, Steps
 from .store import Raw
 
+IMAGE = "this-installation"
+"""Of our own containers, which are played by this interpreter."""
 LOCK = ".sweeprun-local.lock"
 
 
@@ -87,7 +91,10 @@ class LocalRun:
         queue = Queue(jitter=random.random)
         key = Key(NAMESPACE, self._manifest.run.metadata.name)
         reconciler = Reconciler(
-            cluster.gateway, decisions(), clock=lambda: datetime.now(UTC), told=lambda _before, _after: None
+            cluster.gateway,
+            BoundDecisions(Manifests(HelperImages(image=IMAGE))),
+            clock=lambda: datetime.now(UTC),
+            told=lambda _before, _after: None,
         )
         workers = Workers(queue, reconciler.reconcile, watcher=lambda _seconds, _error: None, count=1)
         disturber = Disturber(cluster, list(self._options.faults), pods=self._pods())
@@ -114,9 +121,7 @@ class LocalRun:
         tasks = [asyncio.create_task(part) for part in work]
         try:
             waited: list[asyncio.Future[Any]] = [self._ended, *tasks]
-            await asyncio.wait(
-                waited, timeout=self._options.timeout_seconds, return_when=asyncio.FIRST_COMPLETED
-            )
+            await asyncio.wait(waited, timeout=self._options.timeout_seconds, return_when=asyncio.FIRST_COMPLETED)
             for task in tasks:
                 if task.done():
                     task.result()
