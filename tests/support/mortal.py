@@ -1,8 +1,8 @@
-"""A Gateway whose operator dies after a chosen write; what it had written stays, and nothing more follows."""
+"""A Gateway whose operator dies after chosen writes; what it had written stays, and nothing more follows."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
 from sweeprun_operator.cluster.gateway import Gateway
@@ -15,12 +15,17 @@ class KilledError(BaseException):
 
 
 class Mortal:
-    """Counts and records writes that were applied; raises KilledError right after the `dies_after`-th one."""
+    """Counts and records writes that were applied; raises KilledError right after those counted in `dies_after`."""
 
-    def __init__(self, gateway: Gateway, *, dies_after: int | None = None) -> None:
+    def __init__(self, gateway: Gateway, *, dies_after: Collection[int] = ()) -> None:
         self._gateway = gateway
         self.dies_after = dies_after
         self.writes: list[tuple[str, str]] = []
+
+    @property
+    def counted(self) -> int:
+        """Writes that change something; Events come last in a pass, and a death among them loses Events only."""
+        return sum(name != "emit" for name, _ in self.writes)
 
     def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
         call: Callable[..., Awaitable[Any]] = getattr(self._gateway, name)
@@ -31,7 +36,7 @@ class Mortal:
             answer = await call(*arguments, **options)
             if not options.get("dry_run"):
                 self.writes.append((name, _subject(name, arguments, options)))
-                if len(self.writes) == self.dies_after:
+                if name != "emit" and self.counted in self.dies_after:
                     raise KilledError
             return answer
 

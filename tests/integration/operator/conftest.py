@@ -6,7 +6,9 @@ import pytest
 
 from support.cluster import Cluster
 from support.control_plane import ControlPlane
+from sweeprun_operator.builders.images import HelperImages
 from sweeprun_operator.cluster.kubernetes_gateway import KubernetesGateway
+from sweeprun_operator.controller.decisions import BoundDecisions
 
 
 @pytest.fixture
@@ -25,3 +27,9 @@ def kubeconfig(control_plane: ControlPlane, monkeypatch: pytest.MonkeyPatch) -> 
     """Where the watches look for it too."""
     monkeypatch.setenv("KUBECONFIG", str(control_plane.kubeconfig))
     return str(control_plane.kubeconfig)
+
+
+@pytest.fixture(scope="session")
+def decisions() -> BoundDecisions:
+    """The real ones, with the real builders."""
+    return BoundDecisions(HelperImages(image="sweeprun/operator:test"))
