@@ -9,6 +9,7 @@ import signal
 import sys
 
 from .builders.images import HelperImages
+from .builders.manifests import Manifests
 from .cluster.gateway import GatewayError
 from .cluster.kubernetes_gateway import KubernetesGateway
 from .controller.decisions import BoundDecisions
@@ -44,9 +45,9 @@ async def _operate(settings: Settings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    images = HelperImages(image=settings.image, pull_policy=settings.image_pull_policy)
+    children = Manifests(HelperImages(image=settings.image, pull_policy=settings.image_pull_policy))
     async with await KubernetesGateway.connect(settings.kubeconfig) as gateway:
-        await Process(gateway, BoundDecisions(images), settings).run(stop)
+        await Process(gateway, BoundDecisions(children), settings).run(stop)
     _log.info("stopped")
 
 

@@ -7,6 +7,7 @@ import pytest
 from support.cluster import Cluster
 from support.control_plane import ControlPlane
 from sweeprun_operator.builders.images import HelperImages
+from sweeprun_operator.builders.manifests import Manifests
 from sweeprun_operator.cluster.kubernetes_gateway import KubernetesGateway
 from sweeprun_operator.controller.decisions import BoundDecisions
 
@@ -32,4 +33,4 @@ def kubeconfig(control_plane: ControlPlane, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.fixture(scope="session")
 def decisions() -> BoundDecisions:
     """The real ones, with the real builders."""
-    return BoundDecisions(HelperImages(image="sweeprun/operator:test"))
+    return BoundDecisions(Manifests(HelperImages(image="sweeprun/operator:test")))
