@@ -9,10 +9,12 @@ broken.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
+import os
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import kopf
@@ -138,15 +140,22 @@ def make_registry(ring: Ring, *, kubeconfig: str | None) -> kopf.OperatorRegistr
             ring(key)
 
     def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
-        if kubeconfig is None:
-            return kopf.login_with_service_account(**kwargs)
-        return kopf.login_with_kubeconfig(**kwargs)
+        if kubeconfig is not None:
+            return kopf.login_with_kubeconfig(**kwargs)
+        found = kopf.login_with_service_account(**kwargs)
+        return dataclasses.replace(found, server=in_cluster(os.environ)) if found is not None else None
 
     kopf.on.login(registry=registry, errors=kopf.ErrorsMode.TEMPORARY)(login)
     kopf.on.event(GROUP, "v1alpha1", "sweepruns", registry=registry)(on_run)
     for plural, (group, version) in WATCHED_CHILDREN.items():
         kopf.on.event(group, version, plural, registry=registry)(on_child)
     return registry
+
+
+def in_cluster(environ: Mapping[str, str]) -> str:
+    """The API server as the kubelet tells of it: the watches then need no name service, like all other calls."""
+    host = environ["KUBERNETES_SERVICE_HOST"]
+    return f"https://{f'[{host}]' if ':' in host else host}:{environ['KUBERNETES_SERVICE_PORT']}"
 
 
 def owner(namespace: str | None, labels: Any) -> Key | None:

@@ -5,7 +5,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from sweeprun_operator.controller.health import LEAST_PATIENCE_SECONDS, SILENCE_SECONDS, Health
-from sweeprun_operator.handlers.doorbell import make_settings, owner
+from sweeprun_operator.handlers.doorbell import in_cluster, make_settings, owner
 from sweeprun_operator.handlers.probes import Probes
 from sweeprun_operator.settings import LogFormat, PullPolicy, Settings, SettingsError
 
@@ -138,3 +138,8 @@ def test_children_are_selected_on_the_server():
     assert {kind: selectors[kind] for kind in ("pods", "jobs", "pytorchjobs")} == dict.fromkeys(
         ("pods", "jobs", "pytorchjobs"), "sweeprun.dev/uid"
     )
+
+
+@pytest.mark.parametrize(("host", "url"), [("10.0.0.1", "https://10.0.0.1:443"), ("fd00::1", "https://[fd00::1]:443")])
+def test_the_watches_find_the_server_without_a_name_service(host, url):
+    assert in_cluster({"KUBERNETES_SERVICE_HOST": host, "KUBERNETES_SERVICE_PORT": "443"}) == url
