@@ -12,7 +12,7 @@ from sweeprun_protocol.prepare import PrepareReport
 from sweeprun_protocol.reasons import Outcome
 
 from .picture import Picture
-from .view import table
+from .view import size, table
 
 _PHASES = {
     "detect": "noticed",
@@ -39,7 +39,7 @@ def closing(picture: Picture) -> RenderableType:
     refused = [row for _, report in sorted(picture.reports.items()) for row in _refused(report)]
     if refused:
         parts.append(table("Refused checkpoints", ("checkpoint", "reason", "where"), refused))
-    recoveries = [one for one in picture.status.history if any(_seconds(one.seconds))]
+    recoveries = [one for one in picture.status.history[1:] if any(_seconds(one.seconds))]
     if recoveries:
         parts.append(table("Recovery, seconds", ("attempt", *_PHASES.values()), [_recovery(one) for one in recoveries]))
     parts.append(Text(kept(picture)))
@@ -52,9 +52,9 @@ def kept(picture: Picture) -> str:
         return "Never interrupted."
     interruptions = f"{counts.disruptions} disrupted, {counts.failures} failed"
     return (
-        f"{counts.attempts} attempts ({interruptions}): {savings.steps_kept} steps kept, "
-        f"{savings.steps_repeated} repeated, {counts.resumes} resumes, {counts.restarts} restarts, "
-        f"{counts.fresh_starts} fresh starts."
+        f"{counts.attempts} attempts ({interruptions}): {_count(savings.steps_kept, 'step')} kept, "
+        f"{savings.steps_repeated} repeated; {_count(counts.resumes, 'resume')}, {_count(counts.restarts, 'restart')}, "
+        f"{_count(counts.fresh_starts, 'fresh start')}."
     )
 
 
@@ -77,7 +77,7 @@ def _prepare(report: PrepareReport) -> tuple[str, str, str, str]:
         decided += f" ({report.blocked})"
     checked = "nothing to check"
     if report.checked_count or report.refused_count:
-        checked = f"{report.checked_count} checkpoints, {_bytes(report.checked_bytes)}, {report.refused_count} refused"
+        checked = f"{_count(report.checked_count, 'checkpoint')}, {size(report.checked_bytes)}, {report.refused_count} refused"
     return str(report.prepare), decided, checked, report.message
 
 
@@ -95,10 +95,5 @@ def _recovery(one: Attempt) -> tuple[str, ...]:
     return str(one.attempt), *("-" if value is None else f"{value:.2f}" for value in _seconds(one.seconds))
 
 
-def _bytes(count: int) -> str:
-    size = float(count)
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} TiB"
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

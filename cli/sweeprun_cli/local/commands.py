@@ -1,4 +1,4 @@
-"""`sweeprun local run`."""
+"""`sweeprun local run` and `sweeprun local demo`."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from rich.text import Text
 from sweeprun_operator.api.status import ConditionType
 
 from .closing import closing
+from .demo import demonstrate, result
 from .faults import Damage, Fault, Means
 from .manifest import ManifestError, load
 from .picture import Picture
@@ -30,12 +31,21 @@ from .view import Viewer
 
 T = TypeVar("T")
 
-COMPLETE, FAILED, USAGE, TIMED_OUT, INTERRUPTED = 0, 1, 2, 3, 130
-_CODES = {End.COMPLETE: COMPLETE, End.FAILED: FAILED, End.REFUSED: USAGE, End.TIMED_OUT: TIMED_OUT}
+COMPLETE, FAILED, USAGE, TIMED_OUT, BROKEN, INTERRUPTED = 0, 1, 2, 3, 70, 130
+_CODES = {
+    End.COMPLETE: COMPLETE,
+    End.FAILED: FAILED,
+    End.REFUSED: USAGE,
+    End.TIMED_OUT: TIMED_OUT,
+    End.BROKEN: BROKEN,
+}
+
+LOG_COLUMNS = 160
 
 EXIT_CODES = """
 
-Exit codes: 0 the run is complete; 1 it failed; 2 the file or an option is wrong; 3 --timeout; 130 Ctrl-C.
+Exit codes: 0 the run is complete; 1 it failed; 2 the file or an option is wrong; 3 --timeout;
+70 a bug; 130 Ctrl-C.
 """
 
 app = typer.Typer(
@@ -58,39 +68,46 @@ def _trigger(means: Means, text: str | None) -> list[Fault]:
         raise typer.BadParameter(str(error)) from None
 
 
+ManifestFile = Annotated[Path, typer.Argument(help="A SweepRun manifest.", show_default=False)]
+Root = Annotated[
+    Path | None,
+    typer.Option(
+        help="Directory that stands for the volume; an interrupted run in it goes on. Absent: a temporary one."
+    ),
+]
+EvictAfter = Annotated[
+    str | None, typer.Option(metavar="STEP|SECONDSs", help="Evict a pod, with grace, at this step or time.")
+]
+KillAfter = Annotated[
+    str | None, typer.Option(metavar="STEP|SECONDSs", help="Kill a pod's processes (-9) at this step or time.")
+]
+Corrupt = Annotated[Damage | None, typer.Option(help="After the interruption, flip one bit in the newest checkpoint.")]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the manifest, as spec.limits.maxFailures=1."),
+]
+Paths = Annotated[
+    list[str] | None,
+    typer.Option("--map", metavar="INSIDE=HERE", help="A path of the image and what it is on this machine."),
+]
+Timeout = Annotated[float, typer.Option(min=1, help="Seconds for everything.")]
+Keep = Annotated[bool, typer.Option("--keep", help="Keep the temporary directory.")]
+
+
 @app.command(epilog=EXIT_CODES)
 def run(
-    file: Annotated[Path, typer.Argument(help="A SweepRun manifest.", show_default=False)],
-    root: Annotated[
-        Path | None,
-        typer.Option(
-            help="Directory that stands for the volume; a run that lies there goes on. Absent: a temporary one."
-        ),
-    ] = None,
-    evict_after: Annotated[
-        str | None, typer.Option(metavar="STEP|SECONDSs", help="Evict a pod, with grace, at this step or time.")
-    ] = None,
-    kill_after: Annotated[
-        str | None, typer.Option(metavar="STEP|SECONDSs", help="Kill a pod's processes (-9) at this step or time.")
-    ] = None,
-    corrupt: Annotated[
-        Damage | None, typer.Option(help="After the interruption, flip one bit in the newest checkpoint.")
-    ] = None,
-    changes: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="FIELD=VALUE", help="Change a field of the manifest, as spec.limits.maxFailures=1."
-        ),
-    ] = None,
-    path: Annotated[
-        list[str] | None,
-        typer.Option("--map", metavar="INSIDE=HERE", help="A path of the image and what it is on this machine."),
-    ] = None,
-    timeout: Annotated[float, typer.Option(min=1, help="Seconds for everything.")] = 3600,
-    keep: Annotated[bool, typer.Option("--keep", help="Keep the temporary directory.")] = False,
+    file: ManifestFile,
+    root: Root = None,
+    evict_after: EvictAfter = None,
+    kill_after: KillAfter = None,
+    corrupt: Corrupt = None,
+    changes: Changes = None,
+    paths: Paths = None,
+    timeout: Timeout = 3600,
+    keep: Keep = False,
 ) -> None:
     """Execute a SweepRun, with the same decisions, prepare and entrypoint as on a cluster."""
-    console = Console()
+    console = wide()
     faults = (*_trigger(Means.EVICT, evict_after), *_trigger(Means.KILL, kill_after))
     if corrupt is not None and not faults:
         raise typer.BadParameter(
@@ -104,7 +121,7 @@ def run(
             faults=faults,
             damage=corrupt,
             timeout_seconds=timeout,
-            paths=tuple(_mapping(text) for text in path or ()),
+            paths=mappings(paths),
         )
         viewer = Viewer(console)
         one = LocalRun(manifest, options, told=lambda note: viewer.told(manifest.run.metadata.name, note))
@@ -116,6 +133,35 @@ def run(
     raise typer.Exit(_CODES[end])
 
 
+@app.command(epilog=EXIT_CODES)
+def demo(
+    file: ManifestFile,
+    changes: Changes = None,
+    paths: Paths = None,
+    timeout: Timeout = 300,
+    keep: Keep = False,
+) -> None:
+    """Run it twice at once, undisturbed and evicted in the middle, and compare the final states bit for bit.
+
+    Exit code 1 also where they differ, or where nothing was evicted and resumed."""
+    console = wide()
+    with explained(console), place(None, keep=keep, console=console) as where:
+        manifest = load(file, changes=changes or ())
+        if manifest.run.spec.tracking is not None:
+            manifest = load(file, changes=(*(changes or ()), "spec.tracking.wandb.mode=Disabled"))
+        viewer = Viewer(console)
+        options = Options(root=where.root, logs=where.logs, timeout_seconds=timeout, paths=mappings(paths))
+        with viewer.showing():
+            shown = until_stopped(demonstrate(manifest, options, viewer))
+        console.print(closing(shown.evicted.picture))
+        for one, end in zip((shown.undisturbed, shown.evicted), shown.ends, strict=True):
+            if end is not End.COMPLETE:
+                console.print(verdict(end, one.picture))
+        console.print(result(shown))
+    code = max(_CODES[end] for end in shown.ends)
+    raise typer.Exit(code or (FAILED if shown.problems else COMPLETE))
+
+
 def verdict(end: End, picture: Picture) -> Text:
     name, status = picture.name, picture.status
     if end is End.COMPLETE:
@@ -125,6 +171,8 @@ def verdict(end: End, picture: Picture) -> Text:
         stuck = status.condition(ConditionType.STUCK)
         why = f": {stuck.reason}: {stuck.message}" if stuck is not None and status.is_true(ConditionType.STUCK) else ""
         return Text(f"{name} was not finished in time{why}", style="red")
+    if end is End.BROKEN:
+        return Text(f"{name} ended by a bug in SweepRun, which the log above shows: please report it", style="red")
     kind = ConditionType.FAILED if end is End.FAILED else ConditionType.ACCEPTED
     found = status.condition(kind)
     why = f": {found.reason}: {found.message}" if found is not None else ""
@@ -175,6 +223,16 @@ def explained(console: Console) -> Iterator[None]:
     except KeyboardInterrupt:
         Console(stderr=True).print("Interrupted: every process of the run is gone.", style="yellow")
         raise typer.Exit(INTERRUPTED) from None
+
+
+def wide() -> Console:
+    """Tables in a log have room: 80 columns are what rich takes where it knows nothing."""
+    console = Console()
+    return console if console.is_terminal else Console(width=LOG_COLUMNS)
+
+
+def mappings(texts: list[str] | None) -> tuple[tuple[str, str], ...]:
+    return tuple(_mapping(text) for text in texts or ())
 
 
 def _mapping(text: str) -> tuple[str, str]:

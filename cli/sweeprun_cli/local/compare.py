@@ -86,15 +86,15 @@ def parts(first: dict[str, _Value], second: dict[str, _Value]) -> Iterator[Part]
 def flatten(value: Any, path: str = "") -> Iterator[tuple[str, _Value]]:
     """Every leaf by its path; containers count by their keys, their length and their type."""
     if isinstance(value, dict):
-        yield path or "state", _leaf(f"dict:{sorted(map(repr, value))}".encode())
+        yield path or "layout", _leaf(f"dict:{sorted(map(repr, value))}".encode())
         for key, item in value.items():
             yield from flatten(item, f"{path}/{key}" if path else str(key))
     elif isinstance(value, (list, tuple)):
-        yield path or "state", _leaf(f"{type(value).__name__}:{len(value)}".encode())
+        yield path or "layout", _leaf(f"{type(value).__name__}:{len(value)}".encode())
         for index, item in enumerate(value):
             yield from flatten(item, f"{path}/{index}" if path else str(index))
     else:
-        yield path or "state", _value(value)
+        yield path or "layout", _value(value)
 
 
 def _value(value: Any) -> _Value:

@@ -49,6 +49,8 @@ class End(Enum):
     FAILED = "failed"
     REFUSED = "not accepted"
     TIMED_OUT = "timed out"
+    BROKEN = "broken"
+    """A pass failed: on one machine, where no call can be lost, that is a bug."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +98,7 @@ class LocalRun:
             clock=lambda: datetime.now(UTC),
             told=lambda _before, _after: None,
         )
-        workers = Workers(queue, reconciler.reconcile, watcher=lambda _seconds, _error: None, count=1)
+        workers = Workers(queue, reconciler.reconcile, watcher=self._passed, count=1)
         disturber = Disturber(cluster, list(self._options.faults), pods=self._pods())
         progress = Progress(cluster, number_label=NUMBER_LABEL, told=lambda steps: self._look(disturber, steps))
 
@@ -139,7 +141,15 @@ class LocalRun:
                 self._spec.storage.run_directory, sweep_name=self._spec.sweep_name, run_id=status.run_id
             )
         end = _end(status)
-        if end is not None and self._ended is not None and not self._ended.done():
+        if end is not None:
+            self._end(end)
+
+    def _passed(self, _seconds: float, error: str) -> None:
+        if error:
+            self._end(End.BROKEN)
+
+    def _end(self, end: End) -> None:
+        if self._ended is not None and not self._ended.done():
             self._ended.set_result(end)
 
     def _look(self, disturber: Disturber, steps: Steps) -> None:
