@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from sweeprun_cli.inspect.command import EXIT_CODES, inspect
 from sweeprun_cli.local.commands import app as local
 
 app = typer.Typer(
@@ -14,6 +15,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 app.add_typer(local, name="local")
+app.command(epilog=EXIT_CODES)(inspect)
 
 
 def main() -> None:

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from sweeprun_cli.tables import size, table
 from sweeprun_operator.api.status import Attempt, PhaseSeconds
 from sweeprun_protocol.prepare import PrepareReport
 from sweeprun_protocol.reasons import Outcome
 
 from .picture import Picture
-from .view import size, table
 
 _PHASES = {
     "detect": "noticed",
@@ -77,7 +77,8 @@ def _prepare(report: PrepareReport) -> tuple[str, str, str, str]:
         decided += f" ({report.blocked})"
     checked = "nothing to check"
     if report.checked_count or report.refused_count:
-        checked = f"{_count(report.checked_count, 'checkpoint')}, {size(report.checked_bytes)}, {report.refused_count} refused"
+        counted = _count(report.checked_count, "checkpoint")
+        checked = f"{counted}, {size(report.checked_bytes)}, {report.refused_count} refused"
     return str(report.prepare), decided, checked, report.message
 
 

@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.text import Text
 
+from sweeprun_cli.tables import console as stdout
 from sweeprun_operator.api.status import ConditionType
 
 from .closing import closing
@@ -39,8 +40,6 @@ _CODES = {
     End.TIMED_OUT: TIMED_OUT,
     End.BROKEN: BROKEN,
 }
-
-LOG_COLUMNS = 160
 
 EXIT_CODES = """
 
@@ -107,7 +106,7 @@ def run(
     keep: Keep = False,
 ) -> None:
     """Execute a SweepRun, with the same decisions, prepare and entrypoint as on a cluster."""
-    console = wide()
+    console = stdout()
     faults = (*_trigger(Means.EVICT, evict_after), *_trigger(Means.KILL, kill_after))
     if corrupt is not None and not faults:
         raise typer.BadParameter(
@@ -144,7 +143,7 @@ def demo(
     """Run it twice at once, undisturbed and evicted in the middle, and compare the final states bit for bit.
 
     Exit code 1 also where they differ, or where nothing was evicted and resumed."""
-    console = wide()
+    console = stdout()
     with explained(console), place(None, keep=keep, console=console) as where:
         manifest = load(file, changes=changes or ())
         if manifest.run.spec.tracking is not None:
@@ -223,12 +222,6 @@ def explained(console: Console) -> Iterator[None]:
     except KeyboardInterrupt:
         Console(stderr=True).print("Interrupted: every process of the run is gone.", style="yellow")
         raise typer.Exit(INTERRUPTED) from None
-
-
-def wide() -> Console:
-    """Tables in a log have room: 80 columns are what rich takes where it knows nothing."""
-    console = Console()
-    return console if console.is_terminal else Console(width=LOG_COLUMNS)
 
 
 def mappings(texts: list[str] | None) -> tuple[tuple[str, str], ...]:

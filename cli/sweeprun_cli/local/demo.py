@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from sweeprun_cli.tables import size, table
 from sweeprun_operator.api.status import Cause
 from sweeprun_protocol.layout import RunLayout
 
@@ -18,7 +19,7 @@ from .faults import Fault, Means
 from .manifest import Manifest
 from .picture import Picture
 from .run import End, LocalRun, Options, total_steps
-from .view import Viewer, size, table
+from .view import Viewer
 
 WITHOUT_TOTAL_SECONDS = 5.0
 """When the evicted run is evicted where nothing tells how many steps there will be: after all pods run."""

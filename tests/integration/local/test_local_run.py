@@ -68,6 +68,13 @@ async def ended(path, directory, **more):
     return await one.run(), one.picture
 
 
+async def reached(one, step):
+    deadline = time.monotonic() + SECONDS
+    while one.picture.furthest.get(0, 0) < step:
+        assert time.monotonic() < deadline, f"step {step} is not reached within {SECONDS} s"
+        await asyncio.sleep(0.05)
+
+
 def evicted(step):
     return Fault(Means.EVICT, step, None)
 
@@ -157,9 +164,7 @@ async def test_a_command_that_was_stopped_goes_on_when_it_is_given_again(tmp_pat
     path = manifest(tmp_path, "--pause", "0.1")
     one = local_run(path, tmp_path)
     running = asyncio.create_task(one.run())
-    async with asyncio.timeout(SECONDS):
-        while one.picture.furthest.get(0, 0) < 10:
-            await asyncio.sleep(0.05)
+    await reached(one, 10)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running

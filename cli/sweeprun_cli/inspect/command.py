@@ -1,0 +1,114 @@
+"""`sweeprun inspect`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console, Group, RenderableType
+from rich.text import Text
+
+from sweeprun_cli.tables import console, table
+from sweeprun_protocol.reasons import Level
+
+from .reading import CheckpointView, EpochView, NothingFoundError, RunView, find_runs, read_run
+
+DAMAGED, USAGE = 1, 2
+EXIT_CODES = (
+    "Exit codes: 0 everything could be read; 1 --check found damage, or a record cannot be read; 2 no run is there."
+)
+
+
+def inspect(
+    path: Annotated[Path, typer.Argument(help="A run directory, or any directory above some.", show_default=False)],
+    level: Annotated[
+        Level | None, typer.Option("--check", help="Check every checkpoint: Full (every byte) or Fast (structure).")
+    ] = None,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds for each checkpoint.")] = 900,
+) -> None:
+    """Show what lies on a volume: claims, decisions, ends, checkpoints, verdicts. Changes nothing."""
+    try:
+        directories = find_runs(path)
+    except NothingFoundError as error:
+        Console(stderr=True).print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(USAGE) from None
+    out = console()
+    damaged = False
+    for directory in directories:
+        view = read_run(directory, level=level, timeout_seconds=timeout)
+        out.print(render(view))
+        damaged |= bool(view.problems) or any(one.sound is False for one in view.checkpoints)
+    raise typer.Exit(DAMAGED if damaged else 0)
+
+
+def render(view: RunView) -> RenderableType:
+    parts: list[RenderableType] = [Text(str(view.directory), style="bold"), Text(state(view)), *_facts(view), Text()]
+    if view.epochs:
+        columns = ("epoch", "claimed", "by", "decided", "ends")
+        parts += [table("Epochs", columns, [_epoch(view, one) for one in view.epochs]), Text()]
+    if view.checkpoints:
+        columns = ("checkpoint", "step", "epoch", "next prepare", "verdict")
+        parts += [table("Checkpoints", columns, [_checkpoint(one) for one in view.checkpoints]), Text()]
+    if view.quarantined:
+        parts += [table("Quarantine", ("entry",), [(name,) for name in view.quarantined]), Text()]
+    parts += [Text(f"cannot be read: {problem}", style="red") for problem in view.problems]
+    return Group(*parts)
+
+
+def state(view: RunView) -> str:
+    if view.superseded_by is not None:
+        return f"given up: run {view.superseded_by.run_id} took its place"
+    if view.result is not None:
+        step = f" at step {view.result.step}" if view.result.step is not None else ""
+        return f"complete{step} since {_time(view.result.time)}, by the attempt of epoch {view.result.epoch}"
+    last = view.epochs[-1].claim if view.epochs else None
+    if last is not None:
+        return f"incomplete; epoch {last.epoch} belongs to {_owner(view.epochs[-1])}"
+    return "incomplete; nobody has claimed it" if view.has_marker else "no marker and no claim"
+
+
+def _facts(view: RunView) -> list[Text]:
+    record = view.record
+    if record is None:
+        return []
+    facts = [("configuration", record.config_file), ("W&B run", record.wandb_run_id)]
+    facts.append(("in the place of", record.previous_run_id))
+    return [Text(f"{name}: {value}", style="dim") for name, value in facts if value is not None]
+
+
+def _epoch(view: RunView, one: EpochView) -> tuple[str, ...]:
+    claimed = _time(one.claim.time) if one.claim is not None else "-"
+    return str(one.epoch), claimed, _owner(one), _decided(view, one), "; ".join(_ends(one)) or "-"
+
+
+def _owner(one: EpochView) -> str:
+    if one.claim is None:
+        return "-"
+    owner = one.claim.owner
+    return f"{owner.namespace}/{owner.name} (prepare {one.claim.prepare}, cluster {owner.cluster})"
+
+
+def _decided(view: RunView, one: EpochView) -> str:
+    decision = one.decision
+    if decision is None:
+        # That a run is complete is said once, by result.json.
+        return "Completed" if view.result is not None and one.epoch > view.result.epoch else "nothing yet"
+    base = f" from step {decision.base.step}" if decision.base is not None else ""
+    reason = f" ({decision.reason})" if decision.reason is not None else ""
+    refused = "".join(f"; refused {one.path}: {one.reason}" for one in decision.refused)
+    return f"{decision.outcome}{base}{reason}{refused}"
+
+
+def _ends(one: EpochView) -> list[str]:
+    return [f"{end.slot} {end.exit_code}{' when told to stop' if end.told_to_stop else ''}" for end in one.ends]
+
+
+def _checkpoint(one: CheckpointView) -> tuple[str, ...]:
+    epoch = "-" if one.epoch is None else str(one.epoch)
+    return one.path, str(one.step), epoch, "may use it" if one.eligible else "passes it over", one.verdict or "-"
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
