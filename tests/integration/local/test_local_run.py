@@ -130,7 +130,7 @@ async def test_a_corrupt_checkpoint_is_refused_and_the_one_before_it_is_used(tmp
     assert second.reason is StartReason.WALKED_BACK
     (refused,) = second.refused
     assert refused.reason is RefusalReason.CRC_MISMATCH
-    assert "archive/data/0" in (refused.entry or "")
+    assert "archive/data.pkl" in (refused.entry or "")
     newest = int(Path(refused.path).stem.removeprefix("step-"))
     assert second.from_step == newest - 5
     assert final_state(picture) == final_state(undisturbed)

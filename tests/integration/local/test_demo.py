@@ -1,0 +1,54 @@
+"""`sweeprun local demo`: an evicted run beside an undisturbed one, and what is said where they do not end alike."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from support.objects import run as sweep_run
+
+SCRIPT = Path(__file__).with_name("plain_training.py")
+SWEEPRUN = Path(sys.executable).with_name("sweeprun")
+SECONDS = 90
+
+pytestmark = pytest.mark.timeout(120)
+
+
+def demo(directory, *arguments, **spec):
+    raw = sweep_run("plain", **{"resume": {"args": ["--resume-from", "$(SWEEPRUN_RESUME_FROM)"]}, **spec})
+    replica = raw["spec"]["template"]["spec"]["pytorchReplicaSpecs"]["Master"]
+    container = replica["template"]["spec"]["containers"][0]
+    container.update(command=["python", str(SCRIPT)], args=["--steps", "30", *arguments])
+    path = directory / "run.yaml"
+    path.write_text(yaml.safe_dump(raw))
+    return subprocess.run(
+        [SWEEPRUN, "local", "demo", path], capture_output=True, text=True, timeout=SECONDS, check=False
+    )
+
+
+def test_both_end_in_the_same_state_and_that_is_said(tmp_path):
+    done = demo(tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "evicted: WARNING a pod is evicted at step 15, as asked" in done.stdout
+    assert "ended in exactly the state of the undisturbed one" in done.stdout
+    for part in ("step", "model", "rng"):
+        assert any(line.split()[:1] == [part] and "same" in line for line in done.stdout.splitlines())
+
+
+def test_a_script_that_does_not_restore_all_its_state_is_found_out(tmp_path):
+    done = demo(tmp_path, "--forget-rng")
+    assert done.returncode == 1
+    assert "model differs in model/weights/0" in done.stdout
+    assert "exactly the state" not in done.stdout
+
+
+def test_the_same_state_without_a_resume_shows_nothing(tmp_path):
+    done = demo(tmp_path, resume={"policy": "Never"})
+    assert done.returncode == 1
+    assert "nothing was resumed" in done.stdout
+    assert "differ" not in done.stdout
+    assert "exactly the state" not in done.stdout
