@@ -20,13 +20,13 @@ help: ## this list
 install: $(INSTALLED) ## the virtual environment in .venv, with pinned packages
 
 # Two calls at once would damage each other's environment: the second waits.
-$(INSTALLED): requirements/dev.txt pyproject.toml
+$(INSTALLED): requirements/build.txt requirements/dev.txt pyproject.toml
 	@mkdir -p $(VENV); exec 9>$(VENV)/.lock; flock 9; \
-	key=$$(cat requirements/dev.txt pyproject.toml | sha256sum); \
+	key=$$(cat requirements/build.txt requirements/dev.txt pyproject.toml | sha256sum); \
 	if [ "$$(cat $@ 2>/dev/null)" != "$$key" ]; then \
 	  $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'; \
 	  [ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV); \
-	  $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt; \
+	  $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/build.txt -r requirements/dev.txt; \
 	  $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .; \
 	  echo "$$key" > $@; \
 	fi; \

@@ -85,8 +85,10 @@ def _headline(picture: Picture) -> Text:
 
 
 def _bar(picture: Picture) -> RenderableType:
-    step = picture.steps.step
-    if step is None:
+    ended, step = picture.status.result, picture.steps.step
+    if ended is not None and ended.step is not None:
+        step = ended.step
+    elif step is None:
         step = max(picture.furthest.values(), default=0)
     total = picture.total_steps
     row = Table.grid(padding=(0, 1))

@@ -14,8 +14,8 @@ from .metadata import Manifest, attempt_name, child_metadata, own_labels, templa
 from .pods import DATA_VOLUME, container_security, data_volume
 from .trainer_container import ENTRYPOINT_VOLUME, data_volume_name, trainer_container
 
-ENTRYPOINT_FILES = ("/opt/sweeprun/sweeprun.pyz", "/opt/sweeprun/run.sh")
-"""In the operator's image."""
+ZIPAPP = "/opt/sweeprun/sweeprun.pyz"
+"""In the operator's image; it brings itself and the trampoline into the shared volume."""
 _NODE_TAINTS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 _NOT_THE_USERS = ("suspend", "backoffLimit", "ttlSecondsAfterFinished", "activeDeadlineSeconds")
 """Of runPolicy: with these a finished job could vanish, or be revived, behind the operator's back."""
@@ -90,7 +90,7 @@ def _install(pod: Manifest, images: HelperImages) -> Manifest:
         "name": "sweeprun-install",
         "image": images.image,
         "imagePullPolicy": images.pull_policy,
-        "command": ["cp", *ENTRYPOINT_FILES, f"{ENTRYPOINT_PATH}/"],
+        "command": ["python", ZIPAPP, "install", "--to", ENTRYPOINT_PATH],
         "volumeMounts": [{"name": ENTRYPOINT_VOLUME, "mountPath": ENTRYPOINT_PATH}],
         "resources": {"requests": resources, "limits": dict(resources)},
         "securityContext": {

@@ -85,7 +85,7 @@ def trainer_container(run: SweepRun, replica: Replica) -> Manifest:
 
 
 def resume_arguments(run: SweepRun, known: RunEnvironment) -> list[str]:
-    """Empty unless the attempt resumes. References to our variables are replaced here, others are left to the kubelet."""
+    """Empty unless the attempt resumes. References to our variables are replaced, others are left to the kubelet."""
     if known.resume_from is None:
         return []
     values = known.encode()

@@ -20,6 +20,7 @@ from sweeprun_operator.api.status import (
     Kind,
     PhaseSeconds,
     RefusedCheckpoint,
+    Result,
     Savings,
     State,
     SweepRunStatus,
@@ -129,6 +130,12 @@ def test_the_step_stays_while_no_pod_answers():
     made.progressed(Steps(0, 62, 2))
     made.progressed(Steps(None, None, 0))
     assert "step 62 of 200" in printed(render(made))
+
+
+def test_a_complete_run_shows_its_last_step():
+    made = picture(result=Result(step=200))
+    made.progressed(Steps(0, 195, 1))
+    assert "step 200 of 200" in printed(render(made))
 
 
 def test_only_the_last_notes_are_shown_as_they_are():

@@ -1,0 +1,242 @@
+"""A pure world that plays plans: statuses are written, children appear and go, nothing happens by itself.
+
+Every write is counted. An operator may be made to die after any of them: the rest of its plan is lost, and the next
+pass begins with what the world then shows. What must hold at all times is checked with every write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from support.manifests import make_run
+from support.observations import CLUSTER, NOW, make_acceptance, make_job, make_pod, make_trainer, make_workload
+from sweeprun_operator.api.status import ConditionType, SweepRunStatus
+from sweeprun_operator.api.v1alpha1 import SweepRun
+from sweeprun_operator.builders.images import HelperImages
+from sweeprun_operator.builders.manifests import Manifests
+from sweeprun_operator.core.decide import decide
+from sweeprun_operator.core.observation import Acceptance, HelperJob, JobPhase, Observation, PodPhase, PodState, Role
+from sweeprun_operator.core.observation import Workload as SeenWorkload
+from sweeprun_operator.core.plan import Action, Create, Delete, DeleteRun, Event, Plan
+from sweeprun_protocol.keys import NUMBER_LABEL, ROLE_LABEL
+from sweeprun_protocol.prepare import PrepareReport
+
+MOST_PASSES = 40
+
+
+class DiedError(Exception):
+    """The operator is gone in the middle of a plan."""
+
+
+class World:
+    def __init__(self, *, dies_after: int | None = None, **spec: Any) -> None:
+        self.run: SweepRun = make_run(**spec)
+        self.now: datetime = NOW
+        self.children = Manifests(HelperImages(image="registry.test/operator:1"))
+        self.jobs: dict[str, HelperJob] = {}
+        self.workloads: dict[str, SeenWorkload] = {}
+        self.pods: dict[str, PodState] = {}
+        self.events: list[Event] = []
+        self.created: list[str] = []
+        self.manifests: dict[str, dict[str, Any]] = {}
+        self.owners_gone: Mapping[str, bool] = {}
+        self.unready_nodes: frozenset[str] = frozenset()
+        self.acceptance: Acceptance = make_acceptance()
+        self.deleted_run = False
+        self.writes = 0
+        self.wants_again: float | None = None
+        self._dies_after = dies_after
+
+    # -- passes --------------------------------------------------------------------------------------------------------
+
+    @property
+    def status(self) -> SweepRunStatus:
+        return self.run.status
+
+    @property
+    def current(self) -> Any:
+        assert self.run.status.current is not None
+        return self.run.status.current
+
+    def observe(self) -> Observation:
+        accepted = self.status.condition(ConditionType.ACCEPTED)
+        settled = (
+            accepted is not None
+            and accepted.observed_generation == self.run.metadata.generation
+            and self.status.is_true(ConditionType.ACCEPTED)
+        )
+        return Observation(
+            run=self.run,
+            now=self.now,
+            cluster_id=CLUSTER,
+            jobs=tuple(self.jobs.values()),
+            workloads=tuple(self.workloads.values()),
+            pods=tuple(self.pods.values()),
+            acceptance=None if settled else self.acceptance,
+            unready_nodes=self.unready_nodes,
+            owners_gone=self.owners_gone,
+        )
+
+    def one_pass(self) -> Plan:
+        seen = self.observe()
+        plan = decide(seen, self.children)
+        assert decide(seen, self.children) == plan, "the same observation gives the same plan"
+        try:
+            self._play(plan)
+        except DiedError:
+            return plan
+        self.events += plan.events
+        self.wants_again = plan.requeue_seconds
+        return plan
+
+    def settle(self) -> World:
+        """Passes until one changes nothing."""
+        for _ in range(MOST_PASSES):
+            before = self.writes
+            self.one_pass()
+            if self.writes == before:
+                return self
+        raise AssertionError(f"still not settled: {self.status}")
+
+    def later(self, seconds: float) -> World:
+        self.now += timedelta(seconds=seconds)
+        return self.settle()
+
+    def when_wanted(self) -> World:
+        """To the moment for which the last pass asked."""
+        assert self.wants_again is not None, "nothing more will happen"
+        return self.later(self.wants_again)
+
+    def _play(self, plan: Plan) -> None:
+        if plan.status is not None:
+            written = SweepRunStatus.model_validate(plan.status.to_wire())
+            assert written == plan.status, "a status survives the wire"
+            self.run = self.run.model_copy(update={"status": written})
+            self._wrote()
+        for action in plan.actions:
+            self._act(action)
+            self._wrote()
+
+    def _wrote(self) -> None:
+        self.writes += 1
+        live = [item.name for item in self.workloads.values()]
+        assert len(live) <= 1, f"more than one workload: {live}"
+        if self._dies_after is not None and self.writes == self._dies_after:
+            raise DiedError
+
+    def _act(self, action: Action) -> None:
+        if isinstance(action, Create):
+            self._create(action.manifest)
+        elif isinstance(action, DeleteRun):
+            assert action.uid == self.run.metadata.uid
+            self.deleted_run = True
+        else:
+            self._delete(action)
+
+    def _create(self, manifest: dict[str, Any]) -> None:
+        name, labels = manifest["metadata"]["name"], manifest["metadata"]["labels"]
+        if name in self.jobs or name in self.workloads:
+            return
+        number = int(labels[NUMBER_LABEL])
+        self.created.append(name)
+        self.manifests[name] = manifest
+        if manifest["kind"] == "Job":
+            assert number == self.current.prepare, "a helper Job carries the status's number"
+            role = Role(labels[ROLE_LABEL])
+            self.jobs[name] = replace(make_job(number, role=role), name=name, uid=f"uid-{name}", created=self.now)
+            return
+        assert self.current.epoch >= 1, "no workload without a decided epoch"
+        assert self.current.outcome is not None, "no workload without a decided epoch"
+        assert self.status.history[-1].attempt == number, "history knows an attempt before it exists"
+        assert not self.pods, "no workload beside pods of another attempt"
+        found = make_workload(attempt=number, name=name, uid=f"uid-{name}", created=self.now)
+        self.workloads[name] = found
+
+    def _delete(self, action: Delete) -> None:
+        """Jobs go at once; a workload goes when its pods do, as with training-operator's own clean-up."""
+        found = self.jobs.get(action.name) or self.workloads.get(action.name) or self.pods.get(action.name)
+        if found is None or found.uid != action.uid:
+            return
+        self.jobs.pop(action.name, None)
+        if self.workloads.pop(action.name, None) is not None:
+            self.pods = {name: replace(pod, deleting=True) for name, pod in self.pods.items()}
+
+    # -- what others do ------------------------------------------------------------------------------------------------
+
+    def edit(self, **spec: Any) -> World:
+        """spec as on the wire; a new generation."""
+        changed = {**self.run.spec.to_wire(), **spec}
+        self.run = SweepRun.from_wire(
+            {
+                "metadata": {
+                    **self.run.metadata.to_wire(),
+                    "generation": self.run.metadata.generation + 1,
+                },
+                "spec": {name: value for name, value in changed.items() if value is not None},
+                "status": self.status.to_wire(),
+            }
+        )
+        return self.settle()
+
+    def answer(self, report: PrepareReport, *, role: Role = Role.PREPARE) -> World:
+        job = next(job for job in self.jobs.values() if job.role is role and job.number == report.prepare)
+        self.jobs[job.name] = replace(job, phase=JobPhase.SUCCEEDED, report=report, finished=self.now)
+        return self.settle()
+
+    def fail_job(self, problem: str = "container sweeprun-prepare ended with 137 (OOMKilled)") -> World:
+        newest = max(self.jobs.values(), key=lambda job: job.number)
+        self.jobs[newest.name] = replace(newest, phase=JobPhase.FAILED, problem=problem)
+        return self.settle()
+
+    def start_pods(self, *, phase: PodPhase = PodPhase.RUNNING) -> World:
+        (workload,) = self.workloads.values()
+        for kind, count in self.children.replicas(self.run).items():
+            for index in range(count):
+                name = f"{workload.name}-{kind}-{index}"
+                self.pods[name] = make_pod(
+                    f"{kind}-{index}",
+                    attempt=workload.attempt,
+                    name=name,
+                    phase=phase,
+                    containers=(make_trainer(started=phase is PodPhase.RUNNING),),
+                    created=self.now,
+                )
+        return self.settle()
+
+    def change_pod(self, slot: str, **fields: Any) -> World:
+        pod = self.pod(slot)
+        self.pods[pod.name] = replace(pod, **fields)
+        return self.settle()
+
+    def change_workload(self, **fields: Any) -> World:
+        (workload,) = self.workloads.values()
+        self.workloads[workload.name] = replace(workload, **fields)
+        return self.settle()
+
+    def evict(self, slot: str = "worker-0", reason: str = "EvictionByEvictionAPI") -> World:
+        return self.change_pod(slot, deleting=True, disruption=reason, disruption_time=self.now)
+
+    def end_pods(self, exit_code: int = 0) -> World:
+        """All training containers end with this code, at once."""
+        phase = PodPhase.SUCCEEDED if exit_code == 0 else PodPhase.FAILED
+        self.pods = {
+            name: replace(pod, phase=phase, containers=(make_trainer(exit_code, finished=self.now),))
+            for name, pod in self.pods.items()
+        }
+        return self.settle()
+
+    def pods_go(self, *slots: str) -> World:
+        """Their objects vanish; all of them unless named."""
+        self.pods = {name: pod for name, pod in self.pods.items() if slots and pod.slot not in slots}
+        return self.settle()
+
+    def pod(self, slot: str) -> PodState:
+        return next(pod for pod in self.pods.values() if pod.slot == slot)
+
+    # -- what tests look at --------------------------------------------------------------------------------------------
+
+    def reasons(self) -> list[str]:
+        return [event.reason for event in self.events]

@@ -1,0 +1,114 @@
+"""Decisions on the volume, and the foreign files as they were when one was made."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Optional
+
+from sweeprun_protocol.codec import Fields, RecordError, dump
+from sweeprun_protocol.layout import EPOCHS, RunLayout
+from sweeprun_protocol.reasons import Outcome, StartReason
+from sweeprun_protocol.records import Decision, read_relative
+
+from .formats.torch_zip import MAX_FOUND
+from .lineage import FileFacts
+from .operations import DIRECTORY, Volume
+from .records_io import publish_record, read_record
+
+MAX_DECISION_BYTES = 8 << 20
+_SEEN = "foreign.json"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """`epochs/<E>/foreign.json`: foreign files before the attempt of E; one that changed since is the attempt's."""
+
+    epoch: int
+    files: Mapping[str, FileFacts]
+
+    def to_dict(self) -> dict[str, Any]:
+        items = sorted(self.files.items())
+        return {"epoch": self.epoch, "files": [_file_to_dict(path, facts) for path, facts in items]}
+
+    @staticmethod
+    def from_value(value: Any, where: str) -> Seen:
+        fields = Fields(value, where)
+        files = fields.records("files", _file_from_value, most=2 * MAX_FOUND)
+        return Seen(epoch=fields.integer("epoch", least=1), files=dict(files))
+
+
+def _file_to_dict(path: str, facts: FileFacts) -> dict[str, Any]:
+    # beyond 2**53, where not every JSON reader keeps integers: text
+    return {"path": path, "size": facts.size, "mtimeNs": str(facts.mtime_ns), "inode": str(facts.inode)}
+
+
+def _file_from_value(value: Any, where: str) -> tuple[str, FileFacts]:
+    fields = Fields(value, where)
+    facts = FileFacts(fields.integer("size"), _whole(fields, "mtimeNs"), _whole(fields, "inode"))
+    return read_relative(fields, "path"), facts
+
+
+def _whole(fields: Fields, name: str) -> int:
+    text = fields.text(name, most=24)
+    if not text.lstrip("-").isdigit():
+        fields.fail(name, "is no whole number")
+    return int(text)
+
+
+def read_decision(volume: Volume, layout: RunLayout, epoch: int) -> Optional[Decision]:
+    path = layout.decision(epoch)
+    decision = read_record(volume, path, Decision.from_value, limit=MAX_DECISION_BYTES)
+    if decision is not None and decision.epoch != epoch:
+        raise RecordError(path, f"holds the decision of epoch {decision.epoch}")
+    return decision
+
+
+def newest_decision(volume: Volume, layout: RunLayout, *, below: int) -> Optional[Decision]:
+    """The decision of the newest epoch under `below` that has one."""
+    listing = volume.entries(posixpath.join(layout.directory, EPOCHS))
+    epochs = {int(entry.name) for entry in listing if entry.kind == DIRECTORY and _is_epoch(entry.name)}
+    # the epoch just before is tried by name: a listing may lag
+    for epoch in sorted(epochs | {below - 1}, reverse=True):
+        if 0 < epoch < below:
+            decision = read_decision(volume, layout, epoch)
+            if decision is not None:
+                return decision
+    return None
+
+
+def _is_epoch(name: str) -> bool:
+    return name.isascii() and name.isdigit() and len(name) <= 6 and str(int(name)) == name
+
+
+def publish_decision(volume: Volume, layout: RunLayout, decision: Decision, seen: Seen) -> Decision:
+    """Once per epoch: ours, or the one that a twin of this prepare published first.
+
+    What was seen goes first: a decision without it could not tell an abandoned foreign file from a new one.
+    """
+    publish_record(volume, _seen_path(layout, decision.epoch), seen)
+    path = layout.decision(decision.epoch)
+    if volume.publish(path, dump(decision.to_dict())):
+        return decision
+    found = read_decision(volume, layout, decision.epoch)
+    if found is None:
+        raise RecordError(path, "was published by somebody and cannot be opened")
+    return found
+
+
+def read_seen(volume: Volume, layout: RunLayout, epoch: int) -> Mapping[str, FileFacts]:
+    path = _seen_path(layout, epoch)
+    seen = read_record(volume, path, Seen.from_value, limit=MAX_DECISION_BYTES)
+    if seen is None:
+        raise RecordError(path, f"is missing, though epoch {epoch} was decided")
+    return seen.files
+
+
+def _seen_path(layout: RunLayout, epoch: int) -> str:
+    return posixpath.join(layout.epoch(epoch), _SEEN)
+
+
+def gives_way(decision: Decision) -> bool:
+    """This run ends here without completing: all was refused and a new run takes its place. No slot may start."""
+    return decision.outcome is Outcome.FRESH and decision.reason is StartReason.ALL_REFUSED and not decision.slots

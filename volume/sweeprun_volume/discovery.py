@@ -1,0 +1,87 @@
+"""Checkpoints on the volume that the next decision has to know of."""
+
+from __future__ import annotations
+
+import posixpath
+from dataclasses import dataclass
+from typing import Optional
+
+from sweeprun_protocol.layout import EPOCH_PLACEHOLDER, RunLayout
+from sweeprun_protocol.reasons import Format
+from sweeprun_protocol.records import CheckpointRef, Decision
+
+from .formats import format_of_path, formats_of
+from .lineage import FileFacts, Found, kept
+from .operations import FILE, Volume
+
+
+@dataclass(frozen=True)
+class Inventory:
+    judged: tuple[Found, ...]
+    """In the directory that the last attempt wrote into, and what its decision names elsewhere."""
+    present: tuple[Found, ...]
+    """All that, and what lies where the next attempt will write."""
+
+    def foreign(self) -> dict[str, FileFacts]:
+        return {item.path: item.facts for item in self.present if item.facts is not None}
+
+
+def take_inventory(
+    volume: Volume,
+    layout: RunLayout,
+    *,
+    decided: Optional[Decision],
+    directory: str,
+    epoch: int,
+    chosen: Format,
+) -> Inventory:
+    """`directory` and `epoch` are those of the next attempt; `directory` may hold `{epoch}`."""
+    before = _fixed_part(directory)
+    if decided is not None:
+        before = _expand(decided.checkpoint_directory, decided.epoch)
+    judged = _find(volume, layout, before, chosen)
+    if decided is not None:
+        judged += _inherited(volume, layout, decided, {item.path for item in judged})
+    after = _expand(directory, epoch)
+    known = {item.path for item in judged}
+    others = [] if after == before else _find(volume, layout, after, chosen)
+    present = judged + [item for item in others if item.path not in known]
+    return Inventory(tuple(judged), tuple(present))
+
+
+def _expand(directory: str, epoch: int) -> str:
+    return directory.replace(EPOCH_PLACEHOLDER, str(epoch))
+
+
+def _fixed_part(directory: str) -> str:
+    """Where a script of before wrote: the directory without the part that tells epochs apart."""
+    parts: list[str] = []
+    for part in directory.split("/"):
+        if EPOCH_PLACEHOLDER in part:
+            break
+        parts.append(part)
+    return "/".join(parts)
+
+
+def _find(volume: Volume, layout: RunLayout, directory: str, chosen: Format) -> list[Found]:
+    return [found for kind in formats_of(chosen) for found in kind.find(volume, layout, directory)]
+
+
+def _inherited(volume: Volume, layout: RunLayout, decided: Decision, known: set[str]) -> list[Found]:
+    items = []
+    for path, ref in sorted(kept(decided).items()):
+        found = _named(volume, layout, ref) if path not in known else None
+        if found is not None:
+            items.append(found)
+    return items
+
+
+def _named(volume: Volume, layout: RunLayout, ref: CheckpointRef) -> Optional[Found]:
+    facts = volume.facts(posixpath.join(layout.directory, ref.path))
+    if facts is None:
+        return None
+    kind = format_of_path(ref.path)
+    if kind is Format.SWEEPRUN:
+        return Found(kind, ref.path, ref.step, ref.epoch, None)
+    known = FileFacts(facts.size, facts.mtime_ns, facts.inode) if facts.kind == FILE else None
+    return Found(kind, ref.path, ref.step, None, known)

@@ -1,0 +1,153 @@
+"""The directory of a zip archive of stored entries, zip64 included, read strictly: every byte has one owner at most."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from sweeprun_protocol.reasons import RefusalReason
+from sweeprun_volume.formats import Refused
+from sweeprun_volume.operations import Volume
+
+MAX_ENTRIES = 262_144
+MAX_DIRECTORY_BYTES = 64 << 20
+
+_LOCAL = b"PK\x03\x04"
+_CENTRAL = b"PK\x01\x02"
+_END = struct.Struct("<4s4H2LH")
+_END_MAGIC = b"PK\x05\x06"
+_END64 = struct.Struct("<4sQ2H2L4Q")
+_END64_MAGIC = b"PK\x06\x06"
+_LOCATOR = struct.Struct("<4sLQL")
+_LOCATOR_MAGIC = b"PK\x06\x07"
+_CENTRAL_HEADER = struct.Struct("<4s6H3L5H2L")
+_LOCAL_HEADER = struct.Struct("<4s5H3L2H")
+_ABSENT32 = 0xFFFFFFFF
+_ENCRYPTED = 0x1
+
+
+@dataclass(frozen=True)
+class Source:
+    volume: Volume
+    descriptor: int
+    path: str
+    size: int
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Raises Refused where the file ends before."""
+        if offset < 0 or offset + size > self.size:
+            raise Refused(RefusalReason.TRUNCATED, f"byte {offset + size} is needed, the file has {self.size}")
+        buffer = memoryview(bytearray(size))
+        done = 0
+        while done < size:
+            count = self.volume.read_at(self.descriptor, buffer[done:], offset + done, self.path)
+            if count == 0:
+                raise Refused(RefusalReason.TRUNCATED, f"the file ended at byte {offset + done} while it was read")
+            done += count
+        return bytes(buffer)
+
+
+@dataclass(frozen=True)
+class Member:
+    name: str
+    crc: int
+    size: int
+    header: int
+    """Offset of the local header."""
+    offset: int
+    """Offset of the data."""
+
+
+def read_directory(source: Source) -> list[Member]:
+    """Entries of the archive. Raises Refused where it is truncated, no zip, or contradicts itself."""
+    count, start, size, end = _locate(source)
+    if count > MAX_ENTRIES or size > MAX_DIRECTORY_BYTES:
+        raise Refused(RefusalReason.LIMIT_EXCEEDED, f"{count} entries in a directory of {size} bytes")
+    if start + size != end:
+        raise Refused(RefusalReason.STRUCTURE, "the archive's directory does not end where its end record begins")
+    members = _members(source, source.read(start, size), count)
+    _check_places(members, start)
+    return members
+
+
+def _locate(source: Source) -> tuple[int, int, int, int]:
+    """(entries, directory's offset, its size, offset of the first end record)."""
+    head = source.read(0, min(4, source.size))
+    if head != _LOCAL:
+        reason = RefusalReason.TRUNCATED if source.size < _END.size else RefusalReason.UNKNOWN_FORMAT
+        raise Refused(reason, "not a zip archive: empty, cut off, or written by torch.save's format before 1.6")
+    at = source.size - _END.size
+    fields = _END.unpack(source.read(at, _END.size))
+    if fields[0] != _END_MAGIC or fields[7] != 0:
+        raise Refused(
+            RefusalReason.TRUNCATED, "the file does not end with a zip end record: cut off, or something follows it"
+        )
+    count, size, start = fields[4], fields[5], fields[6]
+    if at >= _LOCATOR.size and _END64.size <= at:
+        locator = _LOCATOR.unpack(source.read(at - _LOCATOR.size, _LOCATOR.size))
+        if locator[0] == _LOCATOR_MAGIC:
+            return _locate64(source, locator[2], at - _LOCATOR.size)
+    return count, start, size, at
+
+
+def _locate64(source: Source, at: int, expected_end: int) -> tuple[int, int, int, int]:
+    fields = _END64.unpack(source.read(at, _END64.size))
+    if fields[0] != _END64_MAGIC or at + fields[1] + 12 != expected_end:
+        raise Refused(RefusalReason.STRUCTURE, "the zip64 end record is not where its locator says")
+    return fields[7], fields[9], fields[8], at
+
+
+def _members(source: Source, directory: bytes, count: int) -> list[Member]:
+    members: list[Member] = []
+    at = 0
+    while at < len(directory):
+        if at + _CENTRAL_HEADER.size > len(directory) or directory[at : at + 4] != _CENTRAL:
+            raise Refused(RefusalReason.STRUCTURE, f"the archive's directory is damaged at its byte {at}")
+        fields = _CENTRAL_HEADER.unpack_from(directory, at)
+        name_end = at + _CENTRAL_HEADER.size + fields[10]
+        extra_end = name_end + fields[11]
+        name = directory[at + _CENTRAL_HEADER.size : name_end].decode("utf-8", "replace")
+        members.append(_member(source, name, fields, directory[name_end:extra_end]))
+        at = extra_end + fields[12]
+    if len(members) != count:
+        raise Refused(RefusalReason.STRUCTURE, f"{len(members)} entries in the directory, {count} announced")
+    return members
+
+
+def _member(source: Source, name: str, fields: tuple[int, ...], extra: bytes) -> Member:
+    flags, method, crc, packed, size, header = fields[3], fields[4], fields[7], fields[8], fields[9], fields[16]
+    wide = [value for value in (size, packed, header) if value == _ABSENT32]
+    if wide:
+        values = _zip64(extra, len(wide), name)
+        size = values.pop(0) if size == _ABSENT32 else size
+        packed = values.pop(0) if packed == _ABSENT32 else packed
+        header = values.pop(0) if header == _ABSENT32 else header
+    if method != 0 or packed != size or flags & _ENCRYPTED:
+        raise Refused(RefusalReason.STRUCTURE, "an entry is compressed or encrypted, torch.save stores", entry=name)
+    local = _LOCAL_HEADER.unpack(source.read(header, _LOCAL_HEADER.size))
+    if local[0] != _LOCAL:
+        raise Refused(RefusalReason.STRUCTURE, f"no local header at byte {header}", entry=name, offset=header)
+    return Member(name, crc, size, header, header + _LOCAL_HEADER.size + local[9] + local[10])
+
+
+def _zip64(extra: bytes, wanted: int, name: str) -> list[int]:
+    at = 0
+    while at + 4 <= len(extra):
+        tag, size = struct.unpack_from("<2H", extra, at)
+        if tag == 1 and size >= 8 * wanted and at + 4 + 8 * wanted <= len(extra):
+            return list(struct.unpack_from(f"<{wanted}Q", extra, at + 4))
+        at += 4 + size
+    raise Refused(RefusalReason.STRUCTURE, "an entry's zip64 sizes are missing", entry=name)
+
+
+def _check_places(members: list[Member], start: int) -> None:
+    """No entry reaches into another or into the directory; names are used once."""
+    end = 0
+    for member in sorted(members, key=lambda item: item.header):
+        if member.header < end:
+            raise Refused(RefusalReason.STRUCTURE, "entries overlap", entry=member.name, offset=member.header)
+        end = member.offset + member.size
+        if end > start:
+            raise Refused(RefusalReason.STRUCTURE, "an entry reaches into the directory", entry=member.name)
+    if len({member.name for member in members}) != len(members):
+        raise Refused(RefusalReason.STRUCTURE, "two entries have the same name")

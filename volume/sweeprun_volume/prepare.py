@@ -1,0 +1,377 @@
+"""Prepare: judge what was, decide what comes. Find the run, claim its next epoch, judge the end of the epoch before,
+judge checkpoints, publish the decision once, and only then move anything."""
+
+from __future__ import annotations
+
+import posixpath
+from dataclasses import dataclass, field, replace
+from typing import Optional
+
+from sweeprun_protocol.codec import RecordError, dump
+from sweeprun_protocol.layout import MAX_EPOCH
+from sweeprun_protocol.prepare import PrepareReport, PrepareRequest
+from sweeprun_protocol.reasons import BlockedReason, Outcome, StartReason
+from sweeprun_protocol.records import Claim, Decision, Marker, Refusal, Result, RunRecord, SupersededBy
+
+from . import completion, quarantine
+from .choosing import Situation, choose, known_to_exist, needs_walk
+from .claims import claim_epoch, read_claim, still_head, superseded
+from .clock import Clock
+from .completion import NO_EVIDENCE, Evidence
+from .configuration import settle
+from .decisions import Seen, gives_way, newest_decision, publish_decision, read_decision, read_seen
+from .discovery import Inventory, take_inventory
+from .errors import OutOfTimeError, Stopped, TooManyEntriesError, UnsafeEntryError, VolumeError, blocked
+from .inits import publish_init
+from .lineage import Candidate, eligible
+from .operations import Volume
+from .probe import identify, probe_write
+from .records_io import publish_record, read_record
+from .runs import Run, find_run, markers_of, new_run
+from .survey import layout_of, read_run
+from .validate import Walk, walk
+
+SETTLE_SECONDS = 90.0
+"""How long a checkpoint that must exist is asked for by name: attribute caches of NFS last up to a minute."""
+
+
+def prepare(
+    volume: Volume, request: PrepareRequest, *, clock: Optional[Clock] = None, settle_seconds: float = SETTLE_SECONDS
+) -> PrepareReport:
+    """Always answers with a report; what went wrong on the volume is Blocked, never a verdict on data."""
+    return _Preparation(volume, request, clock or Clock(), settle_seconds).run()
+
+
+def finish_init(
+    volume: Volume,
+    request: PrepareRequest,
+    *,
+    staging: str,
+    clock: Optional[Clock] = None,
+    settle_seconds: float = SETTLE_SECONDS,
+) -> PrepareReport:
+    """The last container of a sweep_init pod: publish what it left, then go on as the prepare of `request`."""
+    return _Preparation(volume, request, clock or Clock(), settle_seconds, staging).run()
+
+
+@dataclass
+class _Preparation:
+    volume: Volume
+    request: PrepareRequest
+    clock: Clock
+    settle_seconds: float
+    staging: Optional[str] = None
+    """Directory of the sweep_init pod that this prepare finishes."""
+    report: PrepareReport = field(init=False)
+    """What is known so far: an answer that ends early still says as much as possible."""
+
+    def __post_init__(self) -> None:
+        self.report = PrepareReport(prepare=self.request.prepare, outcome=Outcome.BLOCKED, message="")
+
+    def run(self) -> PrepareReport:
+        began = self.clock.monotonic()
+        try:
+            self._run()
+        except Stopped as stopped:
+            self._stopped(stopped)
+        except VolumeError as error:
+            self._block(error.reason, error.message)
+        except OSError as error:
+            self._block(BlockedReason.IO_ERROR, str(error))
+        except (RecordError, UnsafeEntryError, TooManyEntriesError) as error:
+            self._block(BlockedReason.RECORD_INVALID, str(error))
+        except OutOfTimeError:
+            limit = self.request.timeout_seconds
+            self._block(
+                BlockedReason.TIME_OUT,
+                f"validation took longer than {limit} s: raise checkpoint.validation.timeoutSeconds, or use level Fast",
+            )
+        return replace(self.report, seconds=self.clock.monotonic() - began)
+
+    def _stopped(self, stopped: Stopped) -> None:
+        refused = stopped.refused or self.report.refused
+        self.report = replace(
+            self.report,
+            outcome=stopped.outcome,
+            message=stopped.message,
+            blocked=stopped.blocked,
+            reason=stopped.reason or self.report.reason,
+            run_id=stopped.run_id or self.report.run_id,
+            candidates=stopped.candidates,
+            refused=refused,
+            refused_count=len(refused),
+        )
+
+    def _block(self, reason: BlockedReason, message: str) -> None:
+        self.report = replace(self.report, outcome=Outcome.BLOCKED, blocked=reason, message=message)
+
+    # -- the steps -------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        if not self.request.slots:
+            raise blocked(BlockedReason.REQUEST_INVALID, "the request names no slot")
+        volume_id = identify(self.volume, known=self.request.volume_id)
+        self.report = replace(self.report, volume_id=volume_id)
+        volume_time = probe_write(self.volume)
+        if self.staging is not None:
+            publish_init(self.volume, self.request, staging=self.staging)
+        run: Optional[Run] = find_run(self.volume, self.request, volume_time=volume_time)
+        replaced: set[str] = set()
+        while run is not None:
+            replaced.add(run.standing.run_id)
+            run = self._run_one(run, volume_id)
+            if run is not None and run.standing.run_id in replaced:
+                raise RecordError(run.standing.layout.superseded_by, "runs supersede each other in a circle")
+
+    def _run_one(self, run: Run, volume_id: str) -> Optional[Run]:
+        """Bring one run to its answer. Returns the run that takes its place, where it has to give way."""
+        standing = run.standing
+        self._check_head(run)
+        self.report = replace(self.report, run_id=standing.run_id, previous_run_id=run.previous_run_id)
+        if standing.result is not None:
+            self._complete(run, standing.result, epoch=standing.head.epoch if standing.head is not None else 0)
+            return None
+        claim = claim_epoch(
+            self.volume,
+            standing.layout,
+            run_id=standing.run_id,
+            owner=self.request.owner,
+            prepare=self.request.prepare,
+            head=standing.head,
+            lost=run.lost,
+            now=self.clock.now,
+        )
+        run = replace(run, adopted=run.adopted or self._was_adopted(run))
+        record = settle(self.volume, self.request, run, volume_id=volume_id)
+        self._mark(run, claim)
+        self._describe(run, record, claim)
+        decided = newest_decision(self.volume, standing.layout, below=claim.epoch)
+        if decided is not None and gives_way(decided):
+            return self._give_way(run, decided)
+        return self._judge(run, record, claim, decided)
+
+    def _check_head(self, run: Run) -> None:
+        head, request = run.standing.head, self.request
+        epoch = head.epoch if head is not None else 0
+        if run.standing.run_id == request.run_id and epoch < request.known_epoch:
+            raise blocked(
+                BlockedReason.VOLUME_CHANGED,
+                f"run {request.run_id} is at epoch {epoch}, epoch {request.known_epoch} was claimed before: "
+                "this is an older copy of the volume",
+            )
+        if head is not None and head.owner.uid == request.owner.uid and head.prepare > request.prepare:
+            raise superseded(head, request.prepare)
+
+    def _was_adopted(self, run: Run) -> bool:
+        first = read_claim(self.volume, run.standing.layout, 1)
+        return run.standing.foreign_marker or (first is not None and first.owner.uid != self.request.owner.uid)
+
+    def _mark(self, run: Run, claim: Claim) -> None:
+        marker = Marker(run.standing.run_id, self.request.owner, claim.epoch, self.clock.now())
+        self.volume.replace_atomically(run.standing.layout.marker, dump(marker.to_dict()))
+
+    def _describe(self, run: Run, record: RunRecord, claim: Claim) -> None:
+        self.report = replace(
+            self.report,
+            epoch=claim.epoch,
+            adopted=run.adopted,
+            config_digest=record.config_digest,
+            config_file=record.config_file,
+            wandb_run_id=self._wandb_run_id(run, record, at_most=claim.epoch),
+            previous_run_id=record.previous_run_id,
+        )
+
+    def _wandb_run_id(self, run: Run, record: RunRecord, *, at_most: int) -> str:
+        """A restart that left checkpoints behind has another curve: it gets a W&B run of its own, linked by name."""
+        first = record.wandb_run_id or record.run_id
+        restart = quarantine.newest_restart(self.volume, run.standing.layout, at_most=at_most)
+        return first if restart is None else f"{first[:54]}-e{restart}"
+
+    def _judge(self, run: Run, record: RunRecord, claim: Claim, decided: Optional[Decision]) -> Optional[Run]:
+        layout = run.standing.layout
+        evidence = completion.gather(self.volume, layout, decided) if decided is not None else NO_EVIDENCE
+        self._tell_of_attempt(evidence)
+        decision = read_decision(self.volume, layout, claim.epoch)
+        if decision is None:
+            if decided is not None and completion.is_complete(decided, evidence):
+                self._finish(run, claim, decided, evidence)
+                return None
+            decision = self._decide(run, claim, decided)
+        seen = read_seen(self.volume, layout, claim.epoch)
+        still_head(self.volume, layout, claim)
+        quarantine.quarantine(self.volume, layout, decision, seen)
+        if gives_way(decision):
+            return self._give_way(run, decision)
+        self._abandon(run, decision, decided)
+        self._answer(run, record, decision)
+        return None
+
+    def _tell_of_attempt(self, evidence: Evidence) -> None:
+        self.report = replace(
+            self.report,
+            ends=tuple(evidence.ends.values()),
+            last_step=evidence.last_step,
+            first_step_seconds=evidence.first_step_seconds,
+        )
+
+    # -- completion ------------------------------------------------------------------------------------------------
+
+    def _finish(self, run: Run, claim: Claim, decided: Decision, evidence: Evidence) -> None:
+        still_head(self.volume, run.standing.layout, claim)
+        result = completion.publish_result(
+            self.volume,
+            run.standing.layout,
+            run_id=run.standing.run_id,
+            owner=self.request.owner,
+            decision=decided,
+            evidence=evidence,
+            now=self.clock.now,
+        )
+        self._complete(run, result, epoch=claim.epoch)
+
+    def _complete(self, run: Run, result: Result, *, epoch: int) -> None:
+        """The record is durable: the markers may go."""
+        for path in markers_of(run.standing):
+            self.volume.remove_file(path)
+        record = read_run(self.volume, run.standing.layout)
+        if record is not None:
+            self.report = replace(
+                self.report,
+                config_digest=record.config_digest,
+                config_file=record.config_file,
+                wandb_run_id=self._wandb_run_id(run, record, at_most=epoch),
+                previous_run_id=record.previous_run_id,
+            )
+        self.report = replace(
+            self.report,
+            outcome=Outcome.COMPLETED,
+            message=f"run {result.run_id} is complete (attempt of epoch {result.epoch})",
+            epoch=epoch,
+            step=result.step,
+            metrics=result.metrics or None,
+        )
+
+    # -- decision --------------------------------------------------------------------------------------------------
+
+    def _decide(self, run: Run, claim: Claim, decided: Optional[Decision]) -> Decision:
+        layout = run.standing.layout
+        inventory = self._inventory(run, claim, decided)
+        pinned_present = self._wait_for_pinned(run, decided)
+        if not pinned_present or known_to_exist(self.request, decided) is not None:
+            inventory = self._inventory(run, claim, decided)
+        candidates = self._candidates(run, inventory, decided)
+        situation = Situation(
+            request=self.request,
+            epoch=claim.epoch,
+            decided=decided,
+            adopted=run.adopted,
+            replaces=self.report.previous_run_id,
+            candidates=len(candidates),
+        )
+        walked = self._walk(run, candidates) if needs_walk(situation) else None
+        decision = choose(situation, walked, pinned_present=pinned_present)
+        still_head(self.volume, layout, claim)
+        return publish_decision(self.volume, layout, decision, Seen(claim.epoch, inventory.foreign()))
+
+    def _inventory(self, run: Run, claim: Claim, decided: Optional[Decision]) -> Inventory:
+        return take_inventory(
+            self.volume,
+            run.standing.layout,
+            decided=decided,
+            directory=self.request.checkpoint_directory,
+            epoch=claim.epoch,
+            chosen=self.request.format,
+        )
+
+    def _wait_for_pinned(self, run: Run, decided: Optional[Decision]) -> bool:
+        pinned = known_to_exist(self.request, decided)
+        if pinned is None:
+            return True
+        path = posixpath.join(run.standing.layout.directory, pinned.path)
+        return self.clock.wait_for(lambda: self.volume.exists(path), seconds=self.settle_seconds)
+
+    def _candidates(self, run: Run, inventory: Inventory, decided: Optional[Decision]) -> list[Candidate]:
+        seen = read_seen(self.volume, run.standing.layout, decided.epoch) if decided is not None else {}
+        found = eligible(inventory.judged, decided=decided, seen=seen)
+        limit = self.request.from_step
+        return [item for item in found if limit is None or item.step <= limit]
+
+    def _walk(self, run: Run, candidates: list[Candidate]) -> Walk:
+        walked = walk(
+            self.volume,
+            run.standing.layout,
+            candidates,
+            run_id=run.standing.run_id,
+            level=self.request.level,
+            timeout_seconds=self.request.timeout_seconds,
+            clock=self.clock,
+        )
+        self.report = replace(
+            self.report,
+            checked_count=walked.checked,
+            checked_bytes=walked.bytes,
+            validate_seconds=walked.seconds,
+            refused=walked.refused,
+        )
+        return walked
+
+    # -- after the decision ----------------------------------------------------------------------------------------
+
+    def _abandon(self, run: Run, decision: Decision, decided: Optional[Decision]) -> None:
+        left = decision.reason in (StartReason.ALL_REFUSED, StartReason.RESUME_NEVER)
+        if decision.outcome is not Outcome.RESTART or not left:
+            return
+        layout = run.standing.layout
+        seen = read_seen(self.volume, layout, decision.epoch)
+        inventory = take_inventory(
+            self.volume,
+            layout,
+            decided=decided,
+            directory=decision.checkpoint_directory,
+            epoch=decision.epoch,
+            chosen=self.request.format,
+        )
+        quarantine.abandon(self.volume, layout, decision, inventory.present, seen)
+
+    def _answer(self, run: Run, record: RunRecord, decision: Decision) -> None:
+        self.report = replace(
+            self.report,
+            outcome=decision.outcome,
+            reason=decision.reason,
+            message=decision.message[:500],
+            checkpoint=decision.base,
+            refused=decision.refused or self._refused_before(record),
+            wandb_run_id=self._wandb_run_id(run, record, at_most=decision.epoch),
+        )
+        self.report = replace(self.report, refused_count=len(self.report.refused))
+
+    # -- giving way to a new run -----------------------------------------------------------------------------------
+
+    def _give_way(self, run: Run, decision: Decision) -> Run:
+        """All checkpoints were refused: the old run points to its successor before that one is claimed."""
+        old = run.standing
+        seen = read_seen(self.volume, old.layout, decision.epoch)
+        quarantine.quarantine(self.volume, old.layout, decision, seen)
+        self.report = replace(
+            self.report,
+            run_id=None,
+            epoch=0,
+            reason=StartReason.ALL_REFUSED,
+            previous_run_id=old.run_id,
+            refused=decision.refused,
+        )
+        after = new_run(self.volume, self.request, previous=old)
+        mine = SupersededBy(run_id=after.standing.run_id, owner=self.request.owner)
+        if not publish_record(self.volume, old.layout.superseded_by, mine):
+            found = read_record(self.volume, old.layout.superseded_by, SupersededBy.from_value)
+            if found is None or found.run_id != mine.run_id:
+                raise blocked(BlockedReason.CLAIM_LOST, f"run {old.run_id} was superseded by somebody else meanwhile")
+        return after
+
+    def _refused_before(self, record: RunRecord) -> tuple[Refusal, ...]:
+        """What made the run before this one give way: a fresh start says why each time it is asked."""
+        if record.previous_run_id is None or self.report.reason is not StartReason.ALL_REFUSED:
+            return ()
+        old = layout_of(self.request, record.previous_run_id)
+        decision = newest_decision(self.volume, old, below=MAX_EPOCH)
+        return decision.refused if decision is not None else ()

@@ -1,0 +1,82 @@
+"""Moving what was refused or abandoned out of the way: only after the decision that says so is durable."""
+
+from __future__ import annotations
+
+import hashlib
+import posixpath
+from collections.abc import Iterable, Mapping
+from typing import Optional
+
+from sweeprun_protocol.codec import dump
+from sweeprun_protocol.layout import ABANDONED, RunLayout, parse_step_name
+from sweeprun_protocol.records import Decision, Refusal
+
+from .lineage import FileFacts, Found
+from .operations import DIRECTORY, FILE, Volume
+
+VERDICT_SUFFIX = ".verdict.json"
+_LONGEST = 160
+
+
+def quarantine(volume: Volume, layout: RunLayout, decision: Decision, seen: Mapping[str, FileFacts]) -> None:
+    """Move what the decision refused to quarantine/, each with its verdict beside it. Repeating it changes nothing."""
+    for refusal in decision.refused:
+        if not _is_old(volume, layout, refusal.path, decision.epoch, seen):
+            continue
+        volume.make_directories(layout.quarantine)
+        target = posixpath.join(layout.quarantine, _flat(refusal.path, decision.epoch))
+        volume.publish(target + VERDICT_SUFFIX, _verdict(decision, refusal))
+        volume.move(posixpath.join(layout.directory, refusal.path), target)
+
+
+def abandon(
+    volume: Volume, layout: RunLayout, decision: Decision, found: Iterable[Found], seen: Mapping[str, FileFacts]
+) -> None:
+    """Move what a restart leaves behind to abandoned/e<epoch>/, whose existence records the restart."""
+    place = abandoned_directory(layout, decision.epoch)
+    volume.make_directories(place)
+    for item in found:
+        if _is_old(volume, layout, item.path, decision.epoch, seen):
+            source = posixpath.join(layout.directory, item.path)
+            volume.move(source, posixpath.join(place, _flat(item.path, decision.epoch)))
+
+
+def abandoned_directory(layout: RunLayout, epoch: int) -> str:
+    return posixpath.join(layout.abandoned, f"e{epoch}")
+
+
+def newest_restart(volume: Volume, layout: RunLayout, *, at_most: int) -> Optional[int]:
+    """Epoch of the newest restart that left checkpoints behind."""
+    names = [entry.name for entry in volume.entries(posixpath.join(layout.directory, ABANDONED))]
+    epochs = [int(name[1:]) for name in names if name[:1] == "e" and name[1:].isascii() and name[1:].isdigit()]
+    return max((epoch for epoch in epochs if epoch <= at_most), default=None)
+
+
+def _is_old(volume: Volume, layout: RunLayout, path: str, epoch: int, seen: Mapping[str, FileFacts]) -> bool:
+    """Whether it is what the decision judged, and no work of the attempt that the decision let start.
+
+    A twin of a prepare may get here late, when training runs already.
+    """
+    facts = volume.facts(posixpath.join(layout.directory, path))
+    if facts is None:
+        return False
+    parsed = parse_step_name(posixpath.basename(path))
+    if parsed is not None and facts.kind == DIRECTORY:
+        return parsed[1] < epoch
+    before = seen.get(path)
+    if facts.kind != FILE or before is None:
+        return facts.kind != FILE
+    now = FileFacts(facts.size, facts.mtime_ns, facts.inode)
+    return now.same_content(before)
+
+
+def _flat(path: str, epoch: int) -> str:
+    """One name for a path, and one for each epoch that moves it: nothing in quarantine is ever replaced."""
+    name = path.replace("/", "__")
+    if len(name) > _LONGEST:
+        name = f"{hashlib.sha256(path.encode()).hexdigest()[:12]}-{name[-_LONGEST:]}"
+    return f"{name}.moved-e{epoch}"
+
+
+def _verdict(decision: Decision, refusal: Refusal) -> bytes:
+    return dump({"epoch": decision.epoch, "prepare": decision.prepare, "verdict": refusal.to_dict()})
