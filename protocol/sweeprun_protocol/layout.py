@@ -34,6 +34,7 @@ EPOCH_PLACEHOLDER = "{epoch}"
 
 _CLAIM = re.compile(r"^([0-9]{6})\.json$")
 _STEP = re.compile(r"^step-([0-9]{9,12})\.e([0-9]{1,6})$")
+_STAGING = re.compile(r"^\.staging-[0-9]{1,12}-e([0-9]{1,6})-[0-9a-z]{1,32}$")
 _START = re.compile(r"^start-([a-z]{1,16}-[0-9]{1,4})\.json$")
 _END = re.compile(r"^end-([a-z]{1,16}-[0-9]{1,4})\.json$")
 
@@ -61,6 +62,12 @@ def parse_step_name(name: str) -> Optional[tuple[int, int]]:
 def staging_name(step: int, epoch: int, unique: str) -> str:
     """Beside the final directory, hidden, and no `step-` prefix: no loader's pattern may match it."""
     return f".staging-{step}-e{epoch}-{unique}"
+
+
+def parse_staging_name(name: str) -> Optional[int]:
+    """Epoch of a staging directory; None where the name is not that of one."""
+    match = _STAGING.fullmatch(name)
+    return int(match.group(1)) if match else None
 
 
 def parse_start_name(name: str) -> Optional[str]:

@@ -1,0 +1,30 @@
+"""For training code: `run = sweeprun_trainer.current()`. Importing this needs neither torch nor wandb."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .run import Run
+
+STOPPED = 143
+"""Exit code of training that saved and left since it was told to: what a shell says of a process that SIGTERM ended."""
+
+
+def current(*, timeout_seconds: float = 600.0) -> Run:
+    """The run that this process trains, on every rank; collective, once, in the main thread.
+
+    Call it after `torch.distributed.init_process_group`, where there is more than one rank. Outside a SweepRun it
+    answers as well: checkpoints then go into ./checkpoints and nothing is resumed.
+
+    Args:
+        timeout_seconds: how long a rank waits for the others in a save or a vote before it gives up. A peer that was
+            killed is noticed at once (0.03 s measured), one that hangs after this.
+
+    Raises:
+        EnvironError: the operator's environment contradicts itself.
+        RuntimeError: not in the main thread, or called twice.
+    """
+    from .run import begin  # torch comes with it, and the entrypoint does without
+
+    return begin(timeout_seconds=timeout_seconds)

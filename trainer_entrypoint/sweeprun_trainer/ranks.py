@@ -1,0 +1,53 @@
+"""What the ranks of one attempt tell each other: over gloo, in a group of its own, whatever training itself uses."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any, Optional, TypeVar
+
+import torch
+import torch.distributed as dist
+
+T = TypeVar("T")
+
+
+class Ranks:
+    """Every method but the constructor's attributes is collective. RuntimeError: a peer is gone, or hangs."""
+
+    def __init__(self, *, timeout_seconds: float) -> None:
+        self._group: Optional[Any] = None
+        self.rank, self.world = 0, 1
+        if dist.is_available() and dist.is_initialized():
+            self.rank, self.world = dist.get_rank(), dist.get_world_size()
+        if self.world > 1:
+            # object collectives over NCCL need a GPU, and block for minutes on a dead peer
+            self._group = dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout_seconds))
+
+    @property
+    def leads(self) -> bool:
+        return self.rank == 0
+
+    def gather(self, value: T) -> list[T]:
+        """The values of all ranks, in their order, on every rank."""
+        if self._group is None:
+            return [value]
+        values: list[Any] = [None] * self.world
+        dist.all_gather_object(values, value, group=self._group)
+        return values
+
+    def share(self, value: T) -> T:
+        """Rank 0's value, on every rank."""
+        if self._group is None:
+            return value
+        values: list[Any] = [value]
+        dist.broadcast_object_list(values, src=0, group=self._group)
+        shared: T = values[0]
+        return shared
+
+    def any(self, flag: bool) -> bool:
+        """Whether it holds on any rank; cheap enough for every step (one integer)."""
+        if self._group is None:
+            return flag
+        held = torch.tensor([int(flag)], dtype=torch.int32)
+        dist.all_reduce(held, op=dist.ReduceOp.MAX, group=self._group)
+        return bool(held.item())

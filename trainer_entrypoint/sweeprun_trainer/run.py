@@ -1,0 +1,199 @@
+"""The run that a process trains: where it is, when to stop, and that it is complete."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from typing import Any, Optional
+
+from sweeprun_protocol.environ import RUN_ID, RunEnvironment
+from sweeprun_protocol.layout import RunLayout
+from sweeprun_protocol.manifest import digest_of
+from sweeprun_protocol.records import MAX_METRICS, CompleteRecord, LibraryRecord
+from sweeprun_volume.clock import Clock
+from sweeprun_volume.operations import Volume
+from sweeprun_volume.records_io import publish_record
+
+from . import tracking
+from .agreement import Pinned
+from .channel import Sender
+from .checkpointer import Checkpointer, Place
+from .log import say
+from .ranks import Ranks
+from .start import VOLUME_ERRORS
+from .state import Stateful, items
+from .stop import StopFlag
+from .tracking import Tracker
+
+TELL_SECONDS = 0.2
+"""Between two steps that the entrypoint is told of."""
+COMPLETE_SECONDS = 30.0
+"""How long a volume may refuse the record of completion."""
+MAX_CONFIG_BYTES = 1 << 20
+OUTSIDE = "outside-sweeprun"
+
+_begun = False
+
+
+class NotCompletedError(RuntimeError):
+    """The record of completion could not be written; raised on every rank. The run is not complete."""
+
+
+def begin(*, timeout_seconds: float) -> Run:
+    """See sweeprun_trainer.current()."""
+    global _begun  # noqa: PLW0603 - signals and W&B belong to the process, so does this
+    if _begun:
+        raise RuntimeError("sweeprun_trainer.current() was called twice: keep what it returned")
+    environment = RunEnvironment.decode(os.environ) if os.environ.get(RUN_ID) else None
+    stop = StopFlag()
+    stop.install()
+    run = Run(environment, Ranks(timeout_seconds=timeout_seconds), stop)
+    run.announce()
+    _begun = True
+    return run
+
+
+class Run:
+    """Made by sweeprun_trainer.current()."""
+
+    def __init__(self, environment: Optional[RunEnvironment], ranks: Ranks, stop: StopFlag) -> None:
+        self._environment = environment
+        self._ranks = ranks
+        self._stop = stop
+        self._sender = Sender(os.environ)
+        self._told_at = 0.0
+        self._volume = Volume(environment.run_dir if environment is not None else os.getcwd())
+        self._tracker = Tracker(None, attempt=self.attempt)
+
+    @property
+    def managed(self) -> bool:
+        """Whether a SweepRun owns this process."""
+        return self._environment is not None
+
+    @property
+    def attempt(self) -> int:
+        return self._environment.attempt if self._environment is not None else 0
+
+    @property
+    def directory(self) -> str:
+        """Absolute path of the run directory; the working directory outside a SweepRun."""
+        return self._volume.root
+
+    @property
+    def config_file(self) -> Optional[str]:
+        """Absolute path of the configuration file, the same bytes in every attempt; None where the run has none."""
+        return self._environment.config_file if self._environment is not None else None
+
+    def announce(self) -> None:
+        """From now on only complete() completes the run: an exit code says less. Collective."""
+        environment = self._environment
+        if environment is None:
+            return
+        problem: Optional[str] = None
+        if self._ranks.leads:
+            record = LibraryRecord(epoch=environment.epoch, world_size=self._ranks.world)
+            try:
+                publish_record(self._volume, RunLayout("").library(environment.epoch), record)
+            except VOLUME_ERRORS as error:
+                problem = str(error)
+        problem = self._ranks.share(problem)
+        if problem is not None:  # before the first step: nothing is lost by failing closed
+            raise RuntimeError(f"the use of the library cannot be recorded in {self.directory}: {problem}")
+
+    def track(self, config: Optional[Mapping[str, Any]] = None, **settings: Any) -> Tracker:
+        """The W&B run of this SweepRun. Call it on every rank, before checkpointer(); rank 0 alone speaks to W&B.
+
+        Args:
+            config: shown by W&B as the run's configuration.
+            settings: for wandb.init, as name or tags; run, project, entity, group and sweep come by the environment.
+        """
+        self._tracker = tracking.begin(
+            leads=self._ranks.leads, attempt=self.attempt, config=config or {}, settings=settings
+        )
+        return self._tracker
+
+    def checkpointer(
+        self, shared: Mapping[str, Stateful], per_rank: Optional[Mapping[str, Stateful]] = None
+    ) -> Checkpointer:
+        """Commits and restores these objects.
+
+        Args:
+            shared: the same on every rank (model, optimizer, scheduler of data parallel training): rank 0 writes them,
+                every rank reads them. One file each, named after the key.
+            per_rank: different on every rank (data loader). The random generators are added by themselves.
+        """
+        environment = self._environment
+        if environment is None:
+            place = Place(self._volume, OUTSIDE, 1, "checkpoints", fenced=False)
+            pinned = Pinned(OUTSIDE, 1, 0, None, None, None)
+        else:
+            directory = os.path.relpath(environment.checkpoint_dir, environment.run_dir)
+            place = Place(
+                self._volume, environment.run_id, environment.epoch, directory, config_digest=self._config_digest()
+            )
+            pinned = Pinned.of(environment)
+        mine = dict(per_rank or {})
+        found = items({**shared, "tracking": self._tracker}, mine, rank=self._ranks.rank)
+        return Checkpointer(place, self._ranks, found, pinned=pinned, sender=self._sender)
+
+    def should_stop(self, step: int) -> bool:
+        """Whether training was told to stop, on any rank; the same answer on all ranks. Collective: call it on every
+        rank after the same steps. Also tells how far training is."""
+        now = time.monotonic()
+        if now - self._told_at >= TELL_SECONDS:
+            self._told_at = now
+            self._sender.send({"step": step})
+        return self._ranks.any(self._stop.is_set)
+
+    def finish(self, exit_code: int) -> int:
+        """Leave before the end: W&B gets what it lacks, and keeps the run open. Returns the code, for sys.exit."""
+        self._tracker.finish(exit_code)
+        return exit_code
+
+    def complete(self, metrics: Optional[Mapping[str, Any]] = None, *, step: Optional[int] = None) -> None:
+        """Training is done, on every rank. Collective: returns when that is recorded.
+
+        Args:
+            metrics: for status.result; at most 32, numbers or short texts.
+
+        Raises:
+            NotCompletedError: on every rank, if it could not be recorded.
+        """
+        told = {name: str(value)[:64] for name, value in list((metrics or {}).items())[:MAX_METRICS]}
+        self._ranks.gather(step)  # all have come this far
+        self._tracker.summarize({f"result/{name}": value for name, value in (metrics or {}).items()})
+        self._tracker.finish(0)
+        if self._environment is None:
+            return
+        record = CompleteRecord(epoch=self._environment.epoch, world_size=self._ranks.world, step=step, metrics=told)
+        problem = self._ranks.share(self._publish(record) if self._ranks.leads else None)
+        if problem is not None:
+            raise NotCompletedError(f"the completion of the run cannot be recorded: {problem}")
+        self._sender.send({**({} if step is None else {"step": step}), "completed": True})
+
+    def _publish(self, record: CompleteRecord) -> Optional[str]:
+        """The problem, after trying for COMPLETE_SECONDS."""
+        problem: Optional[str] = None
+
+        def settled() -> bool:
+            nonlocal problem
+            path = RunLayout("").completion(record.epoch)
+            try:
+                published = publish_record(self._volume, path, record)
+            except VOLUME_ERRORS as error:
+                problem = str(error)
+                say(f"the completion of the run cannot be recorded yet: {problem}")
+                return False
+            problem = None if published else f"{path} is there already, and says something else"
+            return True
+
+        Clock().wait_for(settled, seconds=COMPLETE_SECONDS)
+        return problem
+
+    def _config_digest(self) -> Optional[str]:
+        path = self.config_file
+        if path is None:
+            return None
+        data = self._volume.read(os.path.relpath(path, self.directory), limit=MAX_CONFIG_BYTES)
+        return digest_of(data) if data is not None else None

@@ -1,0 +1,63 @@
+"""SIGTERM as a flag that training asks for between two steps.
+
+A Python signal handler does not run while the main thread waits in a collective, which is where training spends its
+time (seen on a cluster: the handler of a survivor ran 5 s late, or never). The interpreter's wake-up descriptor is
+written by the C handler at once, so that a thread knows the moment of the signal.
+"""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+import time
+from types import FrameType
+from typing import Optional
+
+_SIGNALS = (signal.SIGTERM,)
+
+
+class StopFlag:
+    def __init__(self) -> None:
+        self._set = threading.Event()
+        self._since: Optional[float] = None
+
+    def install(self) -> None:
+        """Raises RuntimeError outside the main thread."""
+        if threading.current_thread() is not threading.main_thread():
+            raise RuntimeError("sweeprun_trainer.current() takes over SIGTERM: call it in the main thread")
+        for number in _SIGNALS:
+            signal.signal(number, self._handle)
+        reader, writer = socket.socketpair()
+        writer.setblocking(False)
+        before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        if before != -1:  # an event loop's: it stays, and the handler above has to do
+            signal.set_wakeup_fd(before)
+            reader.close()
+            writer.close()
+            return
+        # kept open for as long as signals may come: for ever
+        self._writer = writer
+        threading.Thread(target=self._listen, args=(reader,), name="sweeprun-stop", daemon=True).start()
+
+    @property
+    def is_set(self) -> bool:
+        return self._set.is_set()
+
+    @property
+    def seconds(self) -> float:
+        """Since the signal; 0 where none came."""
+        return 0.0 if self._since is None else time.monotonic() - self._since
+
+    def raise_flag(self) -> None:
+        if not self._set.is_set():
+            self._since = time.monotonic()
+            self._set.set()
+
+    def _handle(self, _number: int, _frame: Optional[FrameType]) -> None:
+        self.raise_flag()
+
+    def _listen(self, reader: socket.socket) -> None:
+        while data := reader.recv(64):
+            if any(number in data for number in _SIGNALS):
+                self.raise_flag()
