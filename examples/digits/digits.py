@@ -6,12 +6,14 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
+import random
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+import numpy
 import torch
 import torch.distributed as dist
 import yaml
@@ -58,6 +60,12 @@ def join_ranks() -> tuple[int, int]:
     return 0, 1
 
 
+def seed_everything(seed: int) -> None:
+    random.seed(seed)
+    numpy.random.seed(seed)
+    torch.manual_seed(seed)
+
+
 class Batches:
     """An endless stream of one rank's batches, shuffled anew for each pass; its state says where in it we are."""
 
@@ -90,7 +98,7 @@ class Batches:
 class Training:
     def __init__(self, config: Config, *, steps: int, rank: int, world: int) -> None:
         torch.use_deterministic_algorithms(True)
-        torch.manual_seed(config.seed)
+        seed_everything(config.seed)
         self.rank, self.world = rank, world
         self.device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else "cpu"
         data = load_digits()
@@ -108,7 +116,7 @@ class Training:
         self._parallel = nn.parallel.DistributedDataParallel(self.model) if world > 1 else self.model
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=config.lr / 10)
         self.scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, T_max=steps)
-        torch.manual_seed(config.seed + 1 + rank)  # each rank has its own dropout and its own noise
+        seed_everything(config.seed + 1 + rank)  # each rank has its own dropout and its own noise
 
     def step(self, *, at_least: float = 0.0) -> dict[str, float]:
         """One optimizer step; takes `at_least` seconds."""
@@ -135,7 +143,7 @@ class Training:
         """Of the complete state on all ranks: parameters, buffers, optimizer, schedule, loader, random generator."""
         parts = [self.model, self.optimizer, self.scheduler, self.loader]
         mine = hashlib.sha256()
-        for state in (*(part.state_dict() for part in parts), torch.get_rng_state()):
+        for state in (*(part.state_dict() for part in parts), torch.get_rng_state(), random.getstate()):
             _absorb(mine, state)
         digests = [mine.hexdigest()] * self.world
         if self.world > 1:
