@@ -7,12 +7,13 @@ from datetime import datetime, timedelta
 from sweeprun_operator.api.status import MAX_POD_UIDS, Cause, ConditionType, Interruption, State
 
 from . import draining, history
-from .classify import Ended, InDoubt, classify, disruption_of
+from .classify import classify, disruption_of
 from .draft import Draft
 from .leftovers import are_gone
 from .observation import PodPhase
 from .plan import ChildKind, Create
 from .scene import Scene, scene_of
+from .verdicts import Ended, InDoubt
 
 WAIT_SECONDS = 5.0
 

@@ -47,15 +47,40 @@ class Scene:
     def trainer_of(self, pod: PodState) -> ContainerState | None:
         return next((item for item in pod.containers if item.name == self.trainer and not item.init), None)
 
+    def is_known(self, pod: PodState) -> bool:
+        """Its UID stands in the status."""
+        return pod.uid in self.known_uids
+
+    def is_terminal(self, pod: PodState) -> bool:
+        return pod.phase in (PodPhase.SUCCEEDED, PodPhase.FAILED)
+
+    def is_over(self, pod: PodState) -> bool:
+        return self.is_terminal(pod) or self.failed(pod)
+
+    def began(self, pod: PodState) -> bool:
+        """A container of it ran; where the kubelet has lost their states, what was seen before tells."""
+        return self.all_ran or any(item.started for item in pod.containers)
+
     def first_failure(self, pod: PodState) -> ContainerState | None:
         """The container that failed first; where times are missing, the training container, else the first one."""
         failed = [item for item in pod.containers if item.exit_code]
-        return min(failed, key=lambda item: (item.finished or self.now, item.name != self.trainer), default=None)
+        return min(failed, key=lambda item: (_moment(item) or self.now, item.name != self.trainer), default=None)
+
+    def ended_at(self, pod: PodState) -> datetime | None:
+        """When the pod failed, by the cluster's word."""
+        failed = self.first_failure(pod)
+        return _moment(failed) if failed is not None else None
 
     def end_of(self, pod: PodState) -> datetime:
-        """When the pod failed, by the cluster's word; now where it says nothing."""
-        failure = self.first_failure(pod)
-        return failure.finished if failure is not None and failure.finished is not None else self.now
+        """For the order of failures: a pod that never began failed when it was made, others now if nobody knows."""
+        began = pod.created if not self.began(pod) else None
+        return self.ended_at(pod) or began or self.now
+
+
+def _moment(container: ContainerState) -> datetime | None:
+    """The kubelet writes 1970 where it does not know."""
+    finished = container.finished
+    return finished if finished is not None and finished.year > 1970 else None
 
 
 def scene_of(seen: Observation) -> Scene:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from support.observations import make_report, make_resume
 from support.simulated_world import World
 from sweeprun_operator.api.status import ConditionType, State
