@@ -24,7 +24,7 @@ class Receiver:
 
     def __init__(self) -> None:
         self.name = f"sweeprun-{os.getpid()}-{secrets.token_hex(16)}"
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind("\0" + self.name)
 
     def fileno(self) -> int:

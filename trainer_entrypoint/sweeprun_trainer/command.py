@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from types import FrameType
-from typing import Callable, Optional
+from typing import Optional
+
+from .processes import adopt_orphans, descendants, dying_with_parent
 
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 STOPPING = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
@@ -17,18 +19,27 @@ STOPPING = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 NOT_FOUND = 127
 NOT_EXECUTABLE = 126
 _BY_SIGNAL = 128
-_PR_SET_PDEATHSIG = 1
+_KILL_SECONDS = 2.0
+_KILL_POLL_SECONDS = 0.02
 
 
 class Command:
     """Made before the first signal may arrive; signals that come before the child exists are kept for it."""
 
     def __init__(self) -> None:
-        self.told_to_stop = False
-        """A stopping signal has reached us, whether or not the command still ran."""
+        self.stops = 0
+        """How many stopping signals have reached us, whether or not the command still ran."""
+        self.stopped_at: Optional[float] = None
+        """When the first of them came, by time.monotonic()."""
+        self.problem = ""
+        """Why it could not be started."""
         self._process: Optional[subprocess.Popen[bytes]] = None
         self._kept: list[int] = []
         self._ended = False
+
+    @property
+    def told_to_stop(self) -> bool:
+        return self.stops > 0
 
     def forward_signals(self) -> None:
         """From now on. SIGKILL and SIGSTOP cannot be forwarded; the kernel ends the child of a killed entrypoint."""
@@ -41,18 +52,20 @@ class Command:
         Returns:
             None; or the exit code a shell would give where it cannot be started.
         """
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # who ignores it, as our parent may have, never learns an end
+        adopt_orphans()
         try:
             # a session of its own: what a terminal sends to everybody would otherwise arrive twice
             self._process = subprocess.Popen(
                 command,
                 env=dict(environ),
                 start_new_session=True,
-                preexec_fn=_dies_with_us(),  # noqa: PLW1509 - no thread was made yet
+                # training without its entrypoint has no fence
+                preexec_fn=dying_with_parent(),  # noqa: PLW1509 - no thread was made yet
             )
-        except FileNotFoundError:
-            return NOT_FOUND
-        except OSError:
-            return NOT_EXECUTABLE
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
+            self.problem = (error.strerror if isinstance(error, OSError) else None) or str(error)
+            return NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
         for number in self._kept:
             self._send(number)
         return None
@@ -64,24 +77,36 @@ class Command:
             Its exit code as a shell would say it: 128 + signal where a signal ended it.
         """
         assert self._process is not None, "started before"
-        while True:
+        pid, status = os.waitpid(-1, 0)
+        while pid != self._process.pid:
             pid, status = os.waitpid(-1, 0)
-            if pid == self._process.pid:
-                break
         self._ended = True
         code = os.waitstatus_to_exitcode(status)
         self._process.returncode = code  # it must not wait for itself any more
         return code if code >= 0 else _BY_SIGNAL - code
 
     def kill(self) -> None:
-        """End it and what it started, at once."""
-        if self._process is not None and not self._ended:
-            with contextlib.suppress(ProcessLookupError):
+        """End it and all that it started, at once: what outlived it by a moment could end politely in its stead."""
+        if self._process is None:
+            return
+        for pid in descendants(os.getpid()):
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+        if not self._ended:  # where the system has no /proc
+            with contextlib.suppress(OSError):
                 os.killpg(self._process.pid, signal.SIGKILL)
+
+    def kill_the_rest(self) -> None:
+        """After its end: kill until nothing is left that was started meanwhile, at most two seconds."""
+        end = time.monotonic() + _KILL_SECONDS
+        while descendants(os.getpid()) and time.monotonic() < end:
+            self.kill()
+            time.sleep(_KILL_POLL_SECONDS)
 
     def _forward(self, number: int, _frame: Optional[FrameType]) -> None:
         if number in STOPPING:
-            self.told_to_stop = True
+            self.stops += 1
+            self.stopped_at = self.stopped_at or time.monotonic()
         if self._process is None:
             self._kept.append(number)
         else:
@@ -92,16 +117,3 @@ class Command:
         if self._process is not None and not self._ended:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._process.pid, number)
-
-
-def _dies_with_us() -> Optional[Callable[[], None]]:
-    """Training without its entrypoint has no fence: where we are killed, it ends too. Linux only."""
-    try:
-        prctl = ctypes.CDLL(None, use_errno=True).prctl
-    except (OSError, AttributeError):
-        return None
-
-    def ask() -> None:
-        prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-
-    return ask

@@ -18,6 +18,8 @@ from .start import VOLUME_ERRORS, Place
 RETRY_SECONDS = 0.5
 PEER_POLL_SECONDS = 0.25
 MAX_PATIENCE_SECONDS = 30.0
+GOOD_END_PATIENCE_SECONDS = 120.0
+"""A peer may upload or evaluate longer than rank 0; stopped in it, its good end would count for nothing."""
 MIN_PUBLISH_SECONDS = 2.0
 MAX_PUBLISH_SECONDS = 15.0
 
@@ -32,9 +34,31 @@ def within(seconds: float, action: Callable[[], T]) -> Optional[T]:
     thread is left behind."""
     answers: list[T] = []
     worker = threading.Thread(target=lambda: answers.append(action()), name="sweeprun-end", daemon=True)
-    worker.start()
+    try:
+        worker.start()
+    except RuntimeError:  # no thread left below the container's limit of processes
+        return action()
     worker.join(seconds)
     return answers[0] if answers else None
+
+
+def publish_seconds(grace_seconds: int) -> float:
+    return min(max(grace_seconds / 4, MIN_PUBLISH_SECONDS), MAX_PUBLISH_SECONDS)
+
+
+def patience(record: EndRecord, *, grace_seconds: int, since_told: float) -> float:
+    """How long a leader that ended so may wait for its peers' ends.
+
+    A good end has all the time until the pod is told to go. A failure must not delay the recovery. One that was told
+    to stop has what is left of the pod's grace, less the time that leaving takes.
+    """
+    if record.told_to_stop:
+        if record.exit_code != 0:
+            return 0.0
+        return min(grace_seconds / 2, MAX_PATIENCE_SECONDS, grace_seconds - since_told - MIN_PUBLISH_SECONDS)
+    if record.exit_code == 0:
+        return GOOD_END_PATIENCE_SECONDS
+    return min(grace_seconds / 2, MAX_PATIENCE_SECONDS)
 
 
 def publish_end(place: Place, record: EndRecord, *, seconds: float) -> bool:

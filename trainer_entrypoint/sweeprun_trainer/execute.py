@@ -4,28 +4,21 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Collection, Mapping, Sequence
 from types import FrameType
 from typing import Callable, NoReturn, Optional
 
-from sweeprun_protocol.environ import EnvironError, PodEnvironment, RunEnvironment
+from sweeprun_protocol.environ import SLOTS, EnvironError, PodEnvironment, RunEnvironment
 from sweeprun_protocol.exit_codes import ExitCode
 from sweeprun_protocol.records import EndRecord
 from sweeprun_volume.clock import Clock
 
 from .channel import PROGRESS_SOCKET, Receiver
 from .command import STOPPING, Command
-from .ending import (
-    MAX_PATIENCE_SECONDS,
-    MAX_PUBLISH_SECONDS,
-    MIN_PUBLISH_SECONDS,
-    is_leader,
-    publish_end,
-    wait_for_peers,
-    within,
-    write_termination_message,
-)
+from .ending import is_leader, patience, publish_end, publish_seconds, wait_for_peers, within, write_termination_message
 from .log import say
+from .processes import initial_environment
 from .progress import Progress
 from .serve import serve
 from .settings import Settings
@@ -36,6 +29,8 @@ SHUTDOWN_TIMEOUT = "TORCH_ELASTIC_SHUTDOWN_TIMEOUT"
 """torchrun kills its workers this many seconds after a signal; 30 unless told, whatever the pod's grace."""
 SHUTDOWN_MARGIN = 5
 SAMPLE_SECONDS = 2.0
+COERCED = "LC_CTYPE"
+"""The interpreter sets it for itself where the locale is C (PEP 538)."""
 
 
 class _StoppedEarly(BaseException):
@@ -47,19 +42,17 @@ class _StoppedEarly(BaseException):
 
 def execute(command: Sequence[str], environ: Mapping[str, str]) -> int:
     """Run the command as one slot of an attempt; returns the exit code of the container."""
+    child = Command()
     try:
-        settings = Settings.read(environ)
-        place = Place.of(RunEnvironment.decode(environ), PodEnvironment.decode(environ))
+        for number in STOPPING:  # process 1 ignores what it does not handle
+            signal.signal(number, _stop_early)
+        settings, place = _read(environ)
+        progress = Progress(base_step=place.run.resume_step)
+        check_start(place, clock=Clock(), settle_seconds=settings.settle_seconds)
+        child.forward_signals()
     except EnvironError as error:
         say(str(error))
         return ExitCode.CONFIGURATION
-    progress = Progress(base_step=place.run.resume_step)
-    for number in STOPPING:  # process 1 ignores what it does not handle
-        signal.signal(number, _stop_early)
-    child = Command()
-    try:
-        check_start(place, clock=Clock(), settle_seconds=settings.settle_seconds)
-        child.forward_signals()
     except StartRefusedError as error:
         say(error.message)
         return error.code
@@ -69,7 +62,18 @@ def execute(command: Sequence[str], environ: Mapping[str, str]) -> int:
     return _Execution(place, settings, progress, child).run(command, environ)
 
 
+def _read(environ: Mapping[str, str]) -> tuple[Settings, Place]:
+    """Raises EnvironError."""
+    settings = Settings.read(environ)
+    place = Place.of(RunEnvironment.decode(environ), PodEnvironment.decode(environ))
+    if place.pod.slot not in place.run.slots:
+        raise EnvironError(f"this pod is {place.pod.slot}, which is not in {SLOTS}={','.join(place.run.slots)}")
+    return settings, place
+
+
 def _stop_early(number: int, _frame: Optional[FrameType]) -> NoReturn:
+    for other in STOPPING:  # said twice, it must not interrupt the answer to the first
+        signal.signal(other, signal.SIG_IGN)
     raise _StoppedEarly(number)
 
 
@@ -86,50 +90,65 @@ class _Execution:
         watch = Watch(self._place, self._progress, settings=self._settings, fenced=self._on_fenced, receiver=receiver)
         watch.remember()
         # the child is forked before the first thread is made
-        failed = self._command.start(command, child_environ(environ, self._place.run.grace_seconds, receiver))
+        values = child_environ(environ, self._place.run.grace_seconds, receiver, given=initial_environment())
+        failed = self._command.start(command, values)
         if failed is not None:
-            say(f"{command[0]} cannot be started: {'not found' if failed == 127 else 'not executable'}")
+            say(f"{command[0]} cannot be started: {self._command.problem}")
             return self._end(failed)
-        watch.start()
-        serve(self._place, self._progress.snapshot, settings=self._settings)
+        self._begin_beside(watch)
         code = self._command.wait()
-        told = self._command.told_to_stop
+        stops = self._command.stops
         watch.finish()
         if self._fenced.is_set():
-            return self._end(ExitCode.FENCED, told=told)
+            self._command.kill_the_rest()
+            return self._end(ExitCode.FENCED, stops=stops)
         within(SAMPLE_SECONDS, watch.sample)
-        return self._end(code, told=told)
+        return self._end(code, stops=stops)
 
-    def _end(self, code: int, *, told: bool = False) -> int:
+    def _begin_beside(self, watch: Watch) -> None:
+        try:
+            watch.start()
+            serve(self._place, self._progress.snapshot, settings=self._settings)
+        except RuntimeError as error:  # no thread left below the container's limit of processes
+            say(f"training goes on unwatched: {error}")
+
+    def _end(self, code: int, *, stops: Optional[int] = None) -> int:
+        """`stops`: how often the command was told to stop before it ended."""
         place, now = self._place, self._progress.snapshot()
+        stops = self._command.stops if stops is None else stops
         record = EndRecord(
             epoch=place.run.epoch,
             slot=place.pod.slot,
             pod_uid=place.pod.pod_uid,
             exit_code=code,
-            told_to_stop=told,
+            told_to_stop=stops > 0,
             completed=now.completed,
             last_step=now.step,
             first_step_seconds=now.first_step_seconds,
             time=Clock().now(),
         )
-        patience = max(place.run.grace_seconds / 4, MIN_PUBLISH_SECONDS)
-        publish_end(place, record, seconds=min(patience, MAX_PUBLISH_SECONDS))
+        publish_end(place, record, seconds=publish_seconds(place.run.grace_seconds))
         write_termination_message(record, self._settings.termination_log)
-        if is_leader(place) and (code == 0 or not told) and code != ExitCode.FENCED:
-            patience = min(place.run.grace_seconds / 2, MAX_PATIENCE_SECONDS)
-            within(patience + 1, lambda: wait_for_peers(place, seconds=patience, stop=self._told_again(told)))
+        if is_leader(place) and code != ExitCode.FENCED:
+            self._wait_for_peers(record, stops)
         return code
 
-    def _told_again(self, told: bool) -> Callable[[], bool]:
-        """The pod has to go now, though it had all the time until then."""
-        return lambda: self._command.told_to_stop and not told
+    def _wait_for_peers(self, record: EndRecord, stops: int) -> None:
+        stopped_at = self._command.stopped_at
+        gone = time.monotonic() - stopped_at if stopped_at is not None else 0.0
+        seconds = patience(record, grace_seconds=self._place.run.grace_seconds, since_told=gone)
+        if seconds > 0:
+            within(seconds + 1, lambda: wait_for_peers(self._place, seconds=seconds, stop=self._told_since(stops)))
+
+    def _told_since(self, stops: int) -> Callable[[], bool]:
+        """The pod has to go now, whatever it was told before."""
+        return lambda: self._command.stops > stops
 
     def _on_fenced(self, later: int) -> None:
         """Killed, not asked: a polite end would close the W&B run that the later epoch's attempt writes."""
         self._fenced.set()
-        say(f"epoch {later} was claimed: this attempt, of {self._place.run.epoch}, is over")
         self._command.kill()
+        say(f"epoch {later} was claimed: this attempt, of {self._place.run.epoch}, is over")
 
 
 def _receiver() -> Optional[Receiver]:
@@ -140,9 +159,17 @@ def _receiver() -> Optional[Receiver]:
         return None
 
 
-def child_environ(environ: Mapping[str, str], grace_seconds: int, receiver: Optional[Receiver]) -> dict[str, str]:
-    """What the command sees: our own environment, and what only this process can know."""
+def child_environ(
+    environ: Mapping[str, str], grace_seconds: int, receiver: Optional[Receiver], *, given: Optional[Collection[str]]
+) -> dict[str, str]:
+    """What the command sees: the container's environment, and what only this process can know.
+
+    Args:
+        given: names of the variables that the container has; None where the system does not tell.
+    """
     values = dict(environ)
+    if given is not None and COERCED not in given:
+        values.pop(COERCED, None)
     values.setdefault(SHUTDOWN_TIMEOUT, str(max(grace_seconds - SHUTDOWN_MARGIN, 1)))
     if receiver is not None:
         values[PROGRESS_SOCKET] = receiver.name

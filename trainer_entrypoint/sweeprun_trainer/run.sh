@@ -14,6 +14,9 @@ start() { # PYTHON COMMAND...: -I keeps the program's PYTHON* variables from cha
   exec "$python" -I "$here/sweeprun.pyz" exec -- "$@"
 }
 
+# process 1 ignores what it does not handle: told to go while Python is looked for, it has to go
+trap 'exit 143' TERM
+
 if [ -n "${SWEEPRUN_PYTHON:-}" ]; then
   if new_enough "$SWEEPRUN_PYTHON"; then
     start "$SWEEPRUN_PYTHON" "$@"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import socketserver
 import threading
@@ -43,6 +44,21 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
     timeout = REQUEST_SECONDS
 
+    def setup(self) -> None:
+        super().setup()
+        # the socket's own timeout is that of one read: who sends a byte a second would hold the port for hours
+        self._cut = threading.Timer(REQUEST_SECONDS, self._hang_up)
+        self._cut.daemon = True
+        self._cut.start()
+
+    def finish(self) -> None:
+        self._cut.cancel()
+        super().finish()
+
+    def _hang_up(self) -> None:
+        with contextlib.suppress(OSError):
+            self.connection.shutdown(socket.SHUT_RDWR)
+
     def do_GET(self) -> None:
         found = self.server.answers(self.path)
         if found is None:
@@ -73,8 +89,8 @@ def serve(place: Place, snapshot: Callable[[], Snapshot], *, settings: Settings)
 
     try:
         server = _Server(settings.host, settings.port, answers)
-    except OSError as error:
-        say(f"port {settings.port} cannot be served, progress will not be seen from outside: {error.strerror}")
+    except (OSError, UnicodeError) as error:  # UnicodeError: a host that is no name
+        say(f"port {settings.port} cannot be served, progress will not be seen from outside: {error}")
         return None
     threading.Thread(target=server.serve_forever, name="sweeprun-port", daemon=True).start()
     return int(server.server_address[1])

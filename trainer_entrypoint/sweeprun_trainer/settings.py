@@ -18,6 +18,8 @@ SAMPLE_SECONDS = "SWEEPRUN_SAMPLE_SECONDS"
 SETTLE_SECONDS = "SWEEPRUN_SETTLE_SECONDS"
 
 DEFAULT_PORT = 8799
+SHORTEST_SECONDS = 0.05
+"""Between two looks: a loop without a pause would take a core from training."""
 DEFAULT_TERMINATION_LOG = "/dev/termination-log"
 
 
@@ -42,8 +44,8 @@ class Settings:
             port=_port(environ.get(PORT) or str(DEFAULT_PORT)),
             host=environ.get(HOST) or None,
             termination_log=environ.get(TERMINATION_LOG) or None,
-            fence_seconds=_seconds(environ, FENCE_SECONDS, default.fence_seconds),
-            sample_seconds=_seconds(environ, SAMPLE_SECONDS, default.sample_seconds),
+            fence_seconds=_seconds(environ, FENCE_SECONDS, default.fence_seconds, least=SHORTEST_SECONDS),
+            sample_seconds=_seconds(environ, SAMPLE_SECONDS, default.sample_seconds, least=SHORTEST_SECONDS),
             settle_seconds=_seconds(environ, SETTLE_SECONDS, default.settle_seconds),
         )
 
@@ -51,12 +53,12 @@ class Settings:
 def _port(text: str) -> Optional[int]:
     if text == "off":
         return None
-    if not text.isdigit() or int(text) > 65535:
+    if not (text.isascii() and text.isdigit() and int(text) <= 65535):
         raise EnvironError(f"{PORT}={text!r} is neither a port nor `off`")
     return int(text)
 
 
-def _seconds(environ: Mapping[str, str], name: str, default: float) -> float:
+def _seconds(environ: Mapping[str, str], name: str, default: float, *, least: float = 0.0) -> float:
     text = environ.get(name)
     if not text:
         return default
@@ -64,6 +66,6 @@ def _seconds(environ: Mapping[str, str], name: str, default: float) -> float:
         value = float(text)
     except ValueError:
         value = -1.0
-    if not 0 <= value <= 86_400:
-        raise EnvironError(f"{name}={text!r} is no number of seconds from 0 to 86400")
+    if not least <= value <= 86_400:
+        raise EnvironError(f"{name}={text!r} is no number of seconds from {least:g} to 86400")
     return value

@@ -83,7 +83,7 @@ def check_start(place: Place, *, clock: Clock, settle_seconds: float) -> None:
 def _failing_closed() -> Iterator[None]:
     try:
         yield
-    except VOLUME_ERRORS as error:
+    except (*VOLUME_ERRORS, ValueError) as error:  # whatever a tenant's file holds, it must not let anything start
         raise StartRefusedError(ExitCode.VOLUME_UNUSABLE, f"the run directory cannot be used: {error}") from error
 
 
@@ -93,10 +93,13 @@ def _check_epoch(place: Place, clock: Clock, settle_seconds: float) -> None:
 
     def visible() -> bool:
         nonlocal head
+        if not os.path.isdir(place.run.run_dir):
+            return False  # prepare made it on another node a moment ago
         head = highest_epoch(place.volume, place.layout, at_least=epoch)
         return head >= epoch
 
     if not clock.wait_for(visible, seconds=settle_seconds):
+        highest_epoch(place.volume, place.layout, at_least=epoch)  # says more, where the directory is the trouble
         raise StartRefusedError(
             ExitCode.VOLUME_UNUSABLE,
             f"the claim of epoch {epoch} does not show in {place.run.run_dir}, whose newest is {head}: is this the "

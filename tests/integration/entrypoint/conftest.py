@@ -1,0 +1,46 @@
+"""The entrypoint as it is shipped: the zipapp, run without anything of this project's environment."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from support.pod import Pod
+from support.run_directory import RunDirectory
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="session")
+def pyz(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("zipapp") / "sweeprun.pyz"
+    subprocess.run([sys.executable, ROOT / "hack" / "build_zipapp.py", output], check=True, capture_output=True)
+    return output
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDirectory:
+    return RunDirectory(tmp_path / "volume")
+
+
+@pytest.fixture
+def new_pod(pyz: Path, run: RunDirectory, tmp_path: Path) -> Iterator[Callable[..., Pod]]:
+    """A pod of one slot; the second argument is another run directory than the test's own."""
+    made: list[Pod] = []
+
+    def new(slot: str = "master-0", of: RunDirectory = run) -> Pod:
+        made.append(Pod(pyz, of, tmp_path, slot=slot))
+        return made[-1]
+
+    yield new
+    for pod in made:
+        pod.destroy()
+
+
+@pytest.fixture
+def pod(new_pod: Callable[..., Pod]) -> Pod:
+    return new_pod()
