@@ -16,6 +16,7 @@ from support.cluster import Cluster, Raw, eventually
 from support.story import Story, example
 from support.wandb_server.journal import Journal, Run
 from support.wandb_server.manifest import manifests as wandb_manifests
+from support.wandb_server.manifest import service_url
 
 CACHE = Path(os.environ.get("SWEEPRUN_CACHE", Path.home() / ".cache" / "sweeprun")) / "cluster"
 NAMESPACE = "sweeps"
@@ -45,7 +46,7 @@ def cluster(shared: Path) -> Cluster:
     restricted = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
     cluster.ensure({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": restricted}})
     make_volume(cluster, shared, "sweeps")
-    for manifest in wandb_manifests(NAMESPACE, TRAINER_IMAGE, claim="sweeps"):
+    for manifest in [*wandb_manifests(NAMESPACE, TRAINER_IMAGE, claim="sweeps"), *wandb_access()]:
         cluster.ensure(manifest)
     eventually(
         lambda: (cluster.get("Deployment", "wandb") or {}).get("status", {}).get("availableReplicas"),
@@ -53,6 +54,13 @@ def cluster(shared: Path) -> Cluster:
         timeout=120,
     )
     return cluster
+
+
+def wandb_access() -> list[Raw]:
+    """What the example's manifest asks for, where people have it."""
+    url = {"metadata": {"name": "wandb-server"}, "data": {"url": service_url(NAMESPACE)}}
+    key = {"metadata": {"name": "wandb-key"}, "stringData": {"key": "0" * 40}}
+    return [{"apiVersion": "v1", "kind": "ConfigMap", **url}, {"apiVersion": "v1", "kind": "Secret", **key}]
 
 
 def make_volume(cluster: Cluster, shared: Path, name: str, *, mode: str = "ReadWriteMany", owner: int = USER) -> Path:

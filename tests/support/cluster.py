@@ -25,6 +25,7 @@ PATHS = {
     "Event": "/api/v1/namespaces/{namespace}/events",
     "Service": "/api/v1/namespaces/{namespace}/services",
     "ConfigMap": "/api/v1/namespaces/{namespace}/configmaps",
+    "Secret": "/api/v1/namespaces/{namespace}/secrets",
     "ServiceAccount": "/api/v1/namespaces/{namespace}/serviceaccounts",
     "PersistentVolumeClaim": "/api/v1/namespaces/{namespace}/persistentvolumeclaims",
     "Job": "/apis/batch/v1/namespaces/{namespace}/jobs",
