@@ -12,8 +12,17 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from support.manifests import make_run
-from support.observations import CLUSTER, NOW, make_acceptance, make_job, make_pod, make_trainer, make_workload
-from sweeprun_operator.api.status import ConditionType, SweepRunStatus
+from support.observations import (
+    CLUSTER,
+    NOW,
+    make_acceptance,
+    make_job,
+    make_pod,
+    make_report,
+    make_trainer,
+    make_workload,
+)
+from sweeprun_operator.api.status import Condition, ConditionType, State, SweepRunStatus
 from sweeprun_operator.api.v1alpha1 import SweepRun
 from sweeprun_operator.builders.images import HelperImages
 from sweeprun_operator.builders.manifests import Manifests
@@ -22,7 +31,8 @@ from sweeprun_operator.core.observation import Acceptance, HelperJob, JobPhase, 
 from sweeprun_operator.core.observation import Workload as SeenWorkload
 from sweeprun_operator.core.plan import Action, Create, Delete, DeleteRun, Event, Plan
 from sweeprun_protocol.keys import NUMBER_LABEL, ROLE_LABEL
-from sweeprun_protocol.prepare import PrepareReport
+from sweeprun_protocol.prepare import REQUEST_ENV, PrepareReport, PrepareRequest
+from sweeprun_protocol.reasons import Outcome
 
 MOST_PASSES = 40
 
@@ -182,14 +192,45 @@ class World:
         return self.settle()
 
     def answer(self, report: PrepareReport, *, role: Role = Role.PREPARE) -> World:
+        return self.answer_unseen(report, role=role).settle()
+
+    def answer_unseen(self, report: PrepareReport, *, role: Role = Role.PREPARE) -> World:
+        """Without a pass that looks at it."""
         job = next(job for job in self.jobs.values() if job.role is role and job.number == report.prepare)
         self.jobs[job.name] = replace(job, phase=JobPhase.SUCCEEDED, report=report, finished=self.now)
-        return self.settle()
+        return self
 
     def fail_job(self, problem: str = "container sweeprun-prepare ended with 137 (OOMKilled)") -> World:
         newest = max(self.jobs.values(), key=lambda job: job.number)
         self.jobs[newest.name] = replace(newest, phase=JobPhase.FAILED, problem=problem)
         return self.settle()
+
+    def complain(self, problem: str) -> World:
+        """The newest Job goes on, and its pod says what is wrong."""
+        newest = max(self.jobs.values(), key=lambda job: job.number)
+        self.jobs[newest.name] = replace(newest, problem=problem)
+        return self.settle()
+
+    def begin(self, *, outcome: Outcome = Outcome.FRESH, **report: Any) -> World:
+        """Prepare 0 answers, and the first attempt comes to run in full."""
+        self.settle().later(1)
+        self.answer(make_report(0, outcome, **report)).later(2)
+        return self.start_pods()
+
+    def go_on(self, report: PrepareReport) -> World:
+        """The drain's prepare answers, a backoff is waited for, and the attempt comes to run in full."""
+        self.later(3).answer(report)
+        if self.current.state is State.BACKOFF:
+            self.when_wanted()
+        return self.later(1).start_pods()
+
+    def interrupt(self) -> World:
+        """The worker is evicted, and all pods of the attempt go."""
+        return self.evict("worker-0").later(6).pods_go()
+
+    def break_down(self, exit_code: int = 1) -> World:
+        """All ranks end by the program's own error, and their pods go."""
+        return self.end_pods(exit_code).later(1).pods_go()
 
     def start_pods(self, *, phase: PodPhase = PodPhase.RUNNING) -> World:
         (workload,) = self.workloads.values()
@@ -205,6 +246,11 @@ class World:
                     created=self.now,
                 )
         return self.settle()
+
+    def start_pods_partly(self) -> World:
+        """The master runs, the worker waits."""
+        self.start_pods(phase=PodPhase.PENDING)
+        return self.change_pod("master-0", phase=PodPhase.RUNNING, containers=(make_trainer(),))
 
     def change_pod(self, slot: str, **fields: Any) -> World:
         pod = self.pod(slot)
@@ -240,3 +286,23 @@ class World:
 
     def reasons(self) -> list[str]:
         return [event.reason for event in self.events]
+
+    def condition(self, kind: ConditionType) -> Condition:
+        found = self.status.condition(kind)
+        assert found is not None, f"there is no condition {kind}"
+        return found
+
+    def is_stuck(self) -> str | None:
+        """The reason, while the condition Stuck is true."""
+        return self.condition(ConditionType.STUCK).reason if self.status.is_true(ConditionType.STUCK) else None
+
+    def failure(self) -> str | None:
+        """The reason, while the condition Failed is true."""
+        return self.condition(ConditionType.FAILED).reason if self.status.is_true(ConditionType.FAILED) else None
+
+    def request_of(self, number: int, *, role: Role = Role.PREPARE) -> PrepareRequest:
+        """What that prepare was asked."""
+        letter = "p" if role is Role.PREPARE else "i"
+        pod = self.manifests[f"{self.run.metadata.name}-{letter}{number}"]["spec"]["template"]["spec"]
+        (variable,) = [item for item in pod["containers"][0]["env"] if item["name"] == REQUEST_ENV]
+        return PrepareRequest.decode(variable["value"].replace("$$", "$"))

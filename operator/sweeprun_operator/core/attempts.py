@@ -33,6 +33,7 @@ def start(draft: Draft) -> Draft:
         draft = history.change_newest(draft.move(template_hash=template_hash), template_hash=template_hash)
     if draft.current.state is not State.STARTING:
         draft = draft.enter(State.STARTING, not_before=None)
+    draft = draft.unstuck("NameTaken")
     return draft.act(Create(ChildKind.PYTORCHJOB, draft.children.workload(draft.run)))
 
 

@@ -10,12 +10,11 @@ from __future__ import annotations
 from typing import assert_never
 
 from sweeprun_operator.api.status import Current, State
-from sweeprun_protocol.reasons import Outcome
 
 from . import acceptance, attempts, draining, finishing, leftovers, lifecycle, preparing, report, requests, suspension
 from .children import Children
 from .draft import Draft
-from .observation import HelperJob, Observation, Role
+from .observation import Observation, Role
 from .plan import Plan
 
 STALE_SECONDS = 1.0
@@ -60,20 +59,14 @@ def _first(draft: Draft) -> Draft:
     """Prepare 0 looks whether there is a run to go on with before a new one is named."""
     if not draft.accepted or draft.spec.suspend:
         return draft
-    current = Current(
-        attempt=0,
-        prepare=0,
-        state=State.PREPARING,
-        since=draft.now,
-        replicas=draft.children.replicas(draft.run),
-    )
+    current = Current(attempt=0, prepare=0, state=State.PREPARING, since=draft.now)
     draft = draft.update(current=current, start_time=draft.now).look_again(0)
     return preparing.make_job(draft, Role.PREPARE)
 
 
 def _prepare(draft: Draft, role: Role) -> Draft:
     job = preparing.find_job(draft, role)
-    if draft.spec.suspend and not _says_complete(job):
+    if draft.spec.suspend and not suspension.is_judged(draft, job):
         return suspension.hold(draft)
     if job is None:
         return preparing.make_job(draft, role)
@@ -83,10 +76,6 @@ def _prepare(draft: Draft, role: Role) -> Draft:
         return report.apply(draft, job.report)
     problem = preparing.no_answer(job)
     return preparing.complain(draft, job) if problem is None else preparing.failed(draft, problem)
-
-
-def _says_complete(job: HelperJob | None) -> bool:
-    return job is not None and job.report is not None and job.report.outcome is Outcome.COMPLETED
 
 
 def _backoff(draft: Draft) -> Draft:

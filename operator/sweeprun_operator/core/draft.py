@@ -98,8 +98,10 @@ class Draft:
         draft = self.condition(ConditionType.STUCK, ConditionStatus.TRUE, reason, message)
         return draft if known else draft.warn(event, f"{reason}: {message}")
 
-    def unstuck(self) -> Draft:
-        if not self.status.is_true(ConditionType.STUCK):
+    def unstuck(self, *reasons: str) -> Draft:
+        """Whatever it was, or only if it was one of these."""
+        before = self.status.condition(ConditionType.STUCK)
+        if before is None or before.status is not ConditionStatus.TRUE or (reasons and before.reason not in reasons):
             return self
         return self.condition(ConditionType.STUCK, ConditionStatus.FALSE, "GoesOn", "the run goes on")
 

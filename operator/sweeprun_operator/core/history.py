@@ -50,7 +50,9 @@ def interrupt(draft: Draft, interruption: Interruption) -> Draft:
     ran = 0.0
     if current.running_time is not None:
         ran = max(0.0, (interruption.time - current.running_time).total_seconds())
-    progress = draft.status.progress
+    entry, progress = newest(draft), draft.status.progress
+    if progress is not None and entry is not None and entry.start_time is not None and progress.time < entry.start_time:
+        progress = None  # of an attempt before
     draft = draft.update(running_seconds=draft.status.running_seconds + round(ran))
     draft = change_newest(
         draft, end_time=interruption.event_time or interruption.time, to_step=progress.step if progress else None

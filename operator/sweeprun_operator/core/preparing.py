@@ -20,11 +20,10 @@ PENDING_SECONDS = 120.0
 
 def begin_prepare(draft: Draft, **changes: object) -> Draft:
     """Raise the number and make the Job: the status is written before the Job exists."""
-    current = draft.current
     draft = draft.enter(
         State.PREPARING,
-        prepare=current.prepare + 1,
-        replicas=draft.children.replicas(draft.run),
+        prepare=draft.current.prepare + 1,
+        replicas={},
         outcome=None,
         not_before=None,
         **changes,
@@ -38,6 +37,10 @@ def make_job(draft: Draft, role: Role) -> Draft:
         return draft
     if not are_gone(draft):
         return draft.look_again(DRAIN_SECONDS)
+    if not draft.current.replicas:
+        # not when the number is raised: the template may be refused then, and a refused one need not have any
+        draft = draft.move(replicas=draft.children.replicas(draft.run))
+    draft = draft.unstuck("NameTaken")
     make = draft.children.prepare_job if role is Role.PREPARE else draft.children.init_job
     return draft.act(Create(ChildKind.JOB, make(draft.run, cluster_id=draft.seen.cluster_id)))
 

@@ -47,7 +47,7 @@ def apply(draft: Draft, report: PrepareReport) -> Draft:
     if report.outcome is Outcome.CANDIDATES:
         return _adopt(draft, report)
     if report.outcome is Outcome.INIT_REQUIRED:
-        return preparing.make_job(draft.enter(State.INITIALIZING), Role.INIT)
+        return preparing.make_job(draft.unstuck().enter(State.INITIALIZING), Role.INIT)
     if report.outcome is Outcome.SUPERSEDED:
         return preparing.failed(draft, f"prepare {report.prepare} was superseded by a later one: {report.message}")
     return _blocked(draft, report)
@@ -59,10 +59,16 @@ def _contradiction(draft: Draft, report: PrepareReport) -> str | None:
         return "Blocked without a reason"
     if report.outcome is Outcome.INIT_REQUIRED and draft.spec.init is None:
         return "InitRequired, but spec.init is absent"
+    if report.outcome is Outcome.INIT_REQUIRED and draft.current.state is State.INITIALIZING:
+        return "InitRequired once more"
+    if report.outcome is Outcome.CANDIDATES and (draft.status.run_id is not None or draft.current.adoption_done):
+        return "Candidates, though none were asked for"
     if report.outcome not in STARTS:
         return None
     if report.run_id is None or report.epoch < 1 or report.volume_id is None or report.reason is None:
         return f"{report.outcome} without run ID, epoch, volume ID or reason"
+    if draft.spec.run_id is not None and report.run_id != draft.spec.run_id:
+        return f"run {report.run_id}, but spec.runId names {draft.spec.run_id}"
     if (report.outcome is Outcome.RESUME) != (report.checkpoint is not None):
         return f"{report.outcome} and its checkpoint do not go together"
     if report.run_id == draft.status.run_id and report.epoch <= draft.current.epoch:
@@ -77,12 +83,12 @@ def _adopt(draft: Draft, report: PrepareReport) -> Draft:
     """The first candidate whose owner is proved to be gone; prepare lists them in its order of preference."""
     gone = next((item for item in report.candidates if draft.seen.owners_gone.get(item.run_id, False)), None)
     if gone is not None:
-        return preparing.begin_prepare(draft, adopt_run_id=gone.run_id, adopt_epoch=gone.epoch)
+        return preparing.begin_prepare(draft.unstuck(), adopt_run_id=gone.run_id, adopt_epoch=gone.epoch)
     if draft.spec.run_id is not None:
         # the named run is wanted and no other: its owner may be on its way out
         text = f"run {draft.spec.run_id} is incomplete and its owner is not proved to be gone: {report.message}"
         return preparing.failed(draft, text, stuck="OwnerNotGone")
-    return preparing.begin_prepare(draft, adoption_done=True, adopt_run_id=None, adopt_epoch=None)
+    return preparing.begin_prepare(draft.unstuck(), adoption_done=True, adopt_run_id=None, adopt_epoch=None)
 
 
 def _blocked(draft: Draft, report: PrepareReport) -> Draft:
@@ -164,6 +170,8 @@ def _complete(draft: Draft, report: PrepareReport) -> Draft:
 
 
 def _start(draft: Draft, report: PrepareReport) -> Draft:
+    if not draft.accepted:
+        return draft
     if draft.children.replicas(draft.run) != draft.current.replicas:
         # prepare sealed the slots of another template: completion could never be judged by them
         return preparing.begin_prepare(draft)
@@ -187,7 +195,9 @@ def _start(draft: Draft, report: PrepareReport) -> Draft:
     draft = _identify(draft, report)
     limit = budgets.spent(draft.spec.limits, draft.status)
     if limit is not None:
-        return finishing.fail(draft.move(epoch=report.epoch, from_step=None), limit.reason, limit.message)
+        # its end is settled: a Retry must not count it again
+        draft = draft.move(epoch=report.epoch, from_step=None, interruption=None)
+        return finishing.fail(draft, limit.reason, limit.message)
     entry = Attempt(
         attempt=draft.status.counts.attempts,
         epoch=report.epoch,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from sweeprun_operator.api.status import Cause, Interruption, State
+from sweeprun_protocol.reasons import Outcome
 
 from . import draining, preparing
 from .draft import Draft
+from .observation import HelperJob
 
 
 def hold(draft: Draft) -> Draft:
@@ -14,6 +16,16 @@ def hold(draft: Draft) -> Draft:
         asked = Interruption(cause=Cause.SUSPENDED, evidence="spec.suspend is true", time=draft.now)
         return draining.begin(draft, asked)
     return preparing.withdraw(draft).enter(State.HELD, outcome=None, not_before=None).unstuck()
+
+
+def is_judged(draft: Draft, job: HelperJob | None) -> bool:
+    """Suspended or not: a run that seems to be complete is not held before prepare has said whether it is."""
+    if job is not None and job.report is not None:
+        return job.report.outcome is Outcome.COMPLETED
+    if job is not None and preparing.no_answer(job) is not None:
+        return False
+    ended = draft.current.interruption
+    return ended is not None and ended.cause is Cause.COMPLETED
 
 
 def go_on(draft: Draft) -> Draft:
