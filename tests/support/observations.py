@@ -1,4 +1,4 @@
-"""Observations as gather makes them, small, with one difference each: `make_pod(disruption="EvictionByEvictionAPI")`."""
+"""Observations as gather makes them, with one difference each: `make_pod(disruption="EvictionByEvictionAPI")`."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from support.observations import (
     make_trainer,
     make_workload,
 )
-from sweeprun_operator.api.status import Condition, ConditionType, State, SweepRunStatus
+from sweeprun_operator.api.status import Condition, ConditionType, Progress, State, SweepRunStatus
 from sweeprun_operator.api.v1alpha1 import SweepRun
 from sweeprun_operator.builders.images import HelperImages
 from sweeprun_operator.builders.manifests import Manifests
@@ -92,14 +92,18 @@ class World:
 
     def one_pass(self) -> Plan:
         seen = self.observe()
-        plan = decide(seen, self.children)
-        assert decide(seen, self.children) == plan, "the same observation gives the same plan"
+        plan = self.decide(seen)
         try:
             self._play(plan)
         except DiedError:
             return plan
         self.events += plan.events
         self.wants_again = plan.requeue_seconds
+        return plan
+
+    def decide(self, seen: Observation) -> Plan:
+        plan = decide(seen, self.children)
+        assert decide(seen, self.children) == plan, "the same observation gives the same plan"
         return plan
 
     def settle(self) -> World:
@@ -203,6 +207,12 @@ class World:
     def fail_job(self, problem: str = "container sweeprun-prepare ended with 137 (OOMKilled)") -> World:
         newest = max(self.jobs.values(), key=lambda job: job.number)
         self.jobs[newest.name] = replace(newest, phase=JobPhase.FAILED, problem=problem)
+        return self.settle()
+
+    def progress(self, step: int) -> World:
+        """As the poll of the attempt's pods writes it."""
+        seen = Progress(step=step, time=self.now)
+        self.run = self.run.model_copy(update={"status": self.status.model_copy(update={"progress": seen})})
         return self.settle()
 
     def complain(self, problem: str) -> World:

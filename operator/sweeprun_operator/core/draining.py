@@ -5,7 +5,7 @@ Absence is read from consistent lists. Forced deletion is nobody's but an admin'
 
 from __future__ import annotations
 
-from sweeprun_operator.api.status import Cause, Interruption, Kind, State
+from sweeprun_operator.api.status import Interruption, Kind, State
 
 from . import finishing, history
 from .classify import KINDS, disruption_of
@@ -52,8 +52,7 @@ def _delete(draft: Draft) -> Draft:
 
 def _late_disruption(draft: Draft) -> Draft:
     """A polite trainer may have ended well only because it was told to stop: what tells so may come late."""
-    interruption = draft.current.interruption
-    if interruption is None or interruption.cause is not Cause.COMPLETED or draft.current.disruption is not None:
+    if not finishing.seems_complete(draft) or draft.current.disruption is not None:
         return draft
     scene = scene_of(draft.seen)
     struck = next((pod for pod in scene.pods if pod.disruption is not None), None)
@@ -61,12 +60,11 @@ def _late_disruption(draft: Draft) -> Draft:
 
 
 def _drained(draft: Draft) -> Draft:
+    if finishing.seems_complete(draft):
+        return begin_prepare(draft)
     if draft.current.stopping:
-        return finishing.fail(draft, "Stopped", "a request said Stop; the checkpoints are kept")
-    interruption = draft.current.interruption
-    if draft.spec.suspend and interruption is not None and interruption.cause is not Cause.COMPLETED:
-        return draft.enter(State.HELD, outcome=None)
-    return begin_prepare(draft)
+        return finishing.stop(draft)
+    return draft.enter(State.HELD, outcome=None) if draft.spec.suspend else begin_prepare(draft)
 
 
 def _advice(nodes: list[str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from sweeprun_operator.api.status import ConditionStatus, ConditionType, Current, State
+from sweeprun_operator.api.status import Cause, ConditionStatus, ConditionType, Current, State
 
 from .draft import Draft
 from .plan import DeleteRun
@@ -19,6 +19,16 @@ def fail(draft: Draft, reason: str, message: str) -> Draft:
     """Terminal until a Retry; nothing on the volume is touched, and its marker stays."""
     draft = draft.condition(ConditionType.FAILED, ConditionStatus.TRUE, reason, message)
     return _finish(draft).warn("Failed", f"{reason}: {message}")
+
+
+def stop(draft: Draft) -> Draft:
+    return fail(draft, "Stopped", "a request said Stop; the checkpoints are kept")
+
+
+def seems_complete(draft: Draft) -> bool:
+    """Every rank ended well, and prepare has not judged it yet: it may, whatever was asked for meanwhile."""
+    ended = draft.current.interruption
+    return ended is not None and ended.cause is Cause.COMPLETED
 
 
 def _finish(draft: Draft) -> Draft:

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from sweeprun_operator.api.status import State
 
-from . import budgets
+from . import budgets, finishing
 from .draft import Draft
 from .leftovers import are_gone
 from .observation import HelperJob, JobPhase, Role
@@ -70,6 +70,8 @@ def failed(draft: Draft, problem: str, *, stuck: str | None = None, event: str =
 
     `stuck` names what people have to see at once; else they see it after three in a row.
     """
+    if draft.current.stopping:
+        return finishing.stop(draft)
     failures = draft.current.prepare_failures + 1
     seconds = budgets.prepare_backoff_seconds(failures)
     draft = draft.enter(

@@ -170,6 +170,8 @@ def _complete(draft: Draft, report: PrepareReport) -> Draft:
 
 
 def _start(draft: Draft, report: PrepareReport) -> Draft:
+    if draft.current.stopping:
+        return finishing.stop(_settle(draft, report).move(interruption=None))
     if not draft.accepted:
         return draft
     if draft.children.replicas(draft.run) != draft.current.replicas:

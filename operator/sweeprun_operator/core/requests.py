@@ -40,9 +40,11 @@ def _stop(draft: Draft, request: Request) -> Draft:
     draft = _note(draft, request, "Stop accepted").tell("StopRequested", f"request {request.id} says Stop")
     if state in (State.STARTING, State.RUNNING, State.DRAINING):
         return draft.move(stopping=True)
+    if state is State.PREPARING and finishing.seems_complete(draft):
+        return draft.move(stopping=True)
     if state is not None:
         draft = _close_undone(preparing.withdraw(draft), Cause.STOPPED, "a request said Stop")
-    return finishing.fail(draft, "Stopped", "a request said Stop; the checkpoints are kept")
+    return finishing.stop(draft)
 
 
 def _retry(draft: Draft, request: Request) -> Draft:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sweeprun_operator.api.status import Cause, Interruption, State
 from sweeprun_protocol.reasons import Outcome
 
-from . import draining, preparing
+from . import draining, finishing, preparing
 from .draft import Draft
 from .observation import HelperJob
 
@@ -24,8 +24,7 @@ def is_judged(draft: Draft, job: HelperJob | None) -> bool:
         return job.report.outcome is Outcome.COMPLETED
     if job is not None and preparing.no_answer(job) is not None:
         return False
-    ended = draft.current.interruption
-    return ended is not None and ended.cause is Cause.COMPLETED
+    return finishing.seems_complete(draft)
 
 
 def go_on(draft: Draft) -> Draft:

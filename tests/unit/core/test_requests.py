@@ -188,3 +188,32 @@ def test_a_retry_that_comes_with_a_template_that_is_refused_waits_for_a_better_o
     assert "digits-lr-0-p2" not in world.created
     world.edit(template=template)
     assert "digits-lr-0-p2" in world.created
+
+
+# -- Stop while a good end is judged -----------------------------------------------------------------------------------
+
+
+def ended_well() -> World:
+    return World().begin().later(60).end_pods(0)
+
+
+@pytest.mark.parametrize("drained", [False, True])
+def test_a_run_that_proves_complete_is_complete_although_stop_came_before_the_answer(drained):
+    world = ended_well()
+    if drained:
+        world.pods_go()
+    world.edit(request=STOP).pods_go().answer(make_report(1, Outcome.COMPLETED, step=1000))
+    assert world.status.is_true(ConditionType.COMPLETE)
+    assert world.failure() is None
+
+
+def test_stop_ends_a_run_whose_good_end_was_none():
+    world = ended_well().pods_go().edit(request=STOP).answer(make_resume(1, 500))
+    assert world.failure() == "Stopped"
+    assert world.status.history[0].cause == "ApplicationError"
+    assert "digits-lr-0-a1" not in world.created
+
+
+def test_stop_does_not_wait_for_a_prepare_that_gives_no_answer():
+    world = ended_well().pods_go().edit(request=STOP).fail_job()
+    assert world.failure() == "Stopped"
