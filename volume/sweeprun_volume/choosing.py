@@ -62,14 +62,19 @@ def choose(situation: Situation, walk: Optional[Walk], *, pinned_present: bool) 
 
 
 def known_to_exist(request: PrepareRequest, decided: Optional[Decision]) -> Optional[CheckpointRef]:
-    """The pinned checkpoint, where the records say that it may still be read: then it must be there."""
-    pinned = request.pinned
-    if pinned is None or decided is None:
+    """The pinned checkpoint, or the base of the last attempt, where records say that it may still be read: it must
+    be there."""
+    if decided is None:
         return None
-    if pinned.path in kept(decided):
-        return pinned
+    pinned, base = request.pinned, decided.base
+    if pinned is None or not _may_be_read(pinned, decided) or (base is not None and base.step > pinned.step):
+        return base
+    return pinned
+
+
+def _may_be_read(pinned: CheckpointRef, decided: Decision) -> bool:
     refused_before = any(refusal.path == pinned.path for refusal in decided.refused)
-    return pinned if pinned.epoch == decided.epoch and not refused_before else None
+    return pinned.path in kept(decided) or (pinned.epoch == decided.epoch and not refused_before)
 
 
 def _check_pinned(situation: Situation, chosen: Optional[CheckpointRef], present: bool) -> None:

@@ -54,16 +54,19 @@ def _write(volume: Volume, request: PrepareRequest, run: Run, volume_id: str) ->
             BlockedReason.RECORD_INVALID,
             f"{path} exists with other contents than spec.config and run {run.standing.run_id} is new: remove it",
         )
-    if run.init is not None:
-        publish_record(volume, posixpath.join(layout.directory, INIT_OF_RUN), run.init)
-    from_init = run.init.wandb_run_id if run.init is not None else None
+    init = run.init if not run.adopted else None
+    if init is not None:
+        publish_record(volume, posixpath.join(layout.directory, INIT_OF_RUN), init)
+    from_init = init.wandb_run_id if init is not None else None
+    # a tracking run that holds the curve of the run before would drop the steps that this one repeats
+    asked_for = request.wandb_run_id if run.previous_run_id is None else None
     record = RunRecord(
         run_id=run.standing.run_id,
         sweep_name=request.sweep_name,
         volume_id=volume_id,
         config_file=name if data is not None else None,
         config_digest=digest_of(data) if data is not None else None,
-        wandb_run_id=from_init or request.wandb_run_id or run.standing.run_id,
+        wandb_run_id=from_init or asked_for or run.standing.run_id,
         previous_run_id=run.previous_run_id,
     )
     if publish_record(volume, layout.run_record, record):
@@ -78,7 +81,7 @@ def _content(volume: Volume, request: PrepareRequest, run: Run) -> Optional[byte
     """From spec.config, from sweep_init, or from the run that this one takes the place of."""
     if request.configuration.text is not None:
         return request.configuration.text.encode()
-    if run.init is not None:
+    if run.init is not None and not run.adopted:
         return _from_init(volume, run.init, request.configuration.file_name)
     if run.previous_run_id is not None:
         previous = layout_of(request, run.previous_run_id)

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Any, Optional
 
 from sweeprun_protocol.codec import Fields, RecordError, dump
-from sweeprun_protocol.layout import EPOCHS, RunLayout
+from sweeprun_protocol.layout import RunLayout
 from sweeprun_protocol.reasons import Outcome, StartReason
 from sweeprun_protocol.records import Decision, read_relative
 
 from .formats.torch_zip import MAX_FOUND
 from .lineage import FileFacts
-from .operations import DIRECTORY, Volume
+from .operations import Volume
 from .records_io import publish_record, read_record
 
 MAX_DECISION_BYTES = 8 << 20
@@ -52,7 +52,7 @@ def _file_from_value(value: Any, where: str) -> tuple[str, FileFacts]:
 
 def _whole(fields: Fields, name: str) -> int:
     text = fields.text(name, most=24)
-    if not text.lstrip("-").isdigit():
+    if not (text.isascii() and text.lstrip("-").isdigit()):
         fields.fail(name, "is no whole number")
     return int(text)
 
@@ -67,19 +67,12 @@ def read_decision(volume: Volume, layout: RunLayout, epoch: int) -> Optional[Dec
 
 def newest_decision(volume: Volume, layout: RunLayout, *, below: int) -> Optional[Decision]:
     """The decision of the newest epoch under `below` that has one."""
-    listing = volume.entries(posixpath.join(layout.directory, EPOCHS))
-    epochs = {int(entry.name) for entry in listing if entry.kind == DIRECTORY and _is_epoch(entry.name)}
-    # the epoch just before is tried by name: a listing may lag
-    for epoch in sorted(epochs | {below - 1}, reverse=True):
-        if 0 < epoch < below:
-            decision = read_decision(volume, layout, epoch)
-            if decision is not None:
-                return decision
+    # each is asked for by name: a listing may lag, and the decision that it lacks would change what may be read
+    for epoch in range(below - 1, 0, -1):
+        decision = read_decision(volume, layout, epoch)
+        if decision is not None:
+            return decision
     return None
-
-
-def _is_epoch(name: str) -> bool:
-    return name.isascii() and name.isdigit() and len(name) <= 6 and str(int(name)) == name
 
 
 def publish_decision(volume: Volume, layout: RunLayout, decision: Decision, seen: Seen) -> Decision:

@@ -36,7 +36,7 @@ def take_inventory(
     chosen: Format,
 ) -> Inventory:
     """`directory` and `epoch` are those of the next attempt; `directory` may hold `{epoch}`."""
-    before = _fixed_part(directory)
+    before = fixed_part(directory)
     if decided is not None:
         before = _expand(decided.checkpoint_directory, decided.epoch)
     judged = _find(volume, layout, before, chosen)
@@ -53,7 +53,7 @@ def _expand(directory: str, epoch: int) -> str:
     return directory.replace(EPOCH_PLACEHOLDER, str(epoch))
 
 
-def _fixed_part(directory: str) -> str:
+def fixed_part(directory: str) -> str:
     """Where a script of before wrote: the directory without the part that tells epochs apart."""
     parts: list[str] = []
     for part in directory.split("/"):

@@ -8,14 +8,13 @@ from dataclasses import dataclass, field, replace
 from typing import Optional
 
 from sweeprun_protocol.codec import RecordError, dump
-from sweeprun_protocol.layout import MAX_EPOCH
 from sweeprun_protocol.prepare import PrepareReport, PrepareRequest
 from sweeprun_protocol.reasons import BlockedReason, Outcome, StartReason
-from sweeprun_protocol.records import Claim, Decision, Marker, Refusal, Result, RunRecord, SupersededBy
+from sweeprun_protocol.records import CheckpointRef, Claim, Decision, Marker, Refusal, Result, RunRecord, SupersededBy
 
 from . import completion, quarantine
 from .choosing import Situation, choose, known_to_exist, needs_walk
-from .claims import claim_epoch, read_claim, still_head, superseded
+from .claims import claim_epoch, highest_epoch, read_claim, still_head, superseded
 from .clock import Clock
 from .completion import NO_EVIDENCE, Evidence
 from .configuration import settle
@@ -33,6 +32,8 @@ from .validate import Walk, walk
 
 SETTLE_SECONDS = 90.0
 """How long a checkpoint that must exist is asked for by name: attribute caches of NFS last up to a minute."""
+
+_LEAVES_CHECKPOINTS = frozenset({StartReason.ALL_REFUSED, StartReason.RESUME_NEVER})
 
 
 def prepare(
@@ -129,7 +130,7 @@ class _Preparation:
         self._check_head(run)
         self.report = replace(self.report, run_id=standing.run_id, previous_run_id=run.previous_run_id)
         if standing.result is not None:
-            self._complete(run, standing.result, epoch=standing.head.epoch if standing.head is not None else 0)
+            self._tell_again(run, standing.result)
             return None
         claim = claim_epoch(
             self.volume,
@@ -163,8 +164,11 @@ class _Preparation:
             raise superseded(head, request.prepare)
 
     def _was_adopted(self, run: Run) -> bool:
-        first = read_claim(self.volume, run.standing.layout, 1)
-        return run.standing.foreign_marker or (first is not None and first.owner.uid != self.request.owner.uid)
+        layout = run.standing.layout
+        first = read_claim(self.volume, layout, 1)
+        if first is not None and first.owner.uid != self.request.owner.uid:
+            return True
+        return run.standing.foreign_marker and read_run(self.volume, layout) is None
 
     def _mark(self, run: Run, claim: Claim) -> None:
         marker = Marker(run.standing.run_id, self.request.owner, claim.epoch, self.clock.now())
@@ -191,18 +195,17 @@ class _Preparation:
         layout = run.standing.layout
         evidence = completion.gather(self.volume, layout, decided) if decided is not None else NO_EVIDENCE
         self._tell_of_attempt(evidence)
+        if decided is not None:
+            self._move(run, claim, decided)
         decision = read_decision(self.volume, layout, claim.epoch)
         if decision is None:
             if decided is not None and completion.is_complete(decided, evidence):
                 self._finish(run, claim, decided, evidence)
                 return None
             decision = self._decide(run, claim, decided)
-        seen = read_seen(self.volume, layout, claim.epoch)
-        still_head(self.volume, layout, claim)
-        quarantine.quarantine(self.volume, layout, decision, seen)
         if gives_way(decision):
             return self._give_way(run, decision)
-        self._abandon(run, decision, decided)
+        self._move(run, claim, decision)
         self._answer(run, record, decision)
         return None
 
@@ -228,6 +231,14 @@ class _Preparation:
             now=self.clock.now,
         )
         self._complete(run, result, epoch=claim.epoch)
+
+    def _tell_again(self, run: Run, result: Result) -> None:
+        """Whoever asks after the end gets the same answer."""
+        head = run.standing.head
+        decided = read_decision(self.volume, run.standing.layout, result.epoch)
+        self._tell_of_attempt(completion.gather(self.volume, run.standing.layout, decided) if decided else NO_EVIDENCE)
+        self.report = replace(self.report, adopted=run.adopted or self._was_adopted(run))
+        self._complete(run, result, epoch=head.epoch if head is not None else 0)
 
     def _complete(self, run: Run, result: Result, *, epoch: int) -> None:
         """The record is durable: the markers may go."""
@@ -256,10 +267,13 @@ class _Preparation:
     def _decide(self, run: Run, claim: Claim, decided: Optional[Decision]) -> Decision:
         layout = run.standing.layout
         inventory = self._inventory(run, claim, decided)
-        pinned_present = self._wait_for_pinned(run, decided)
-        if not pinned_present or known_to_exist(self.request, decided) is not None:
-            inventory = self._inventory(run, claim, decided)
+        _require_decisions(inventory, claim, decided)
         candidates = self._candidates(run, inventory, decided)
+        pinned = known_to_exist(self.request, decided)
+        if pinned is not None and self.request.from_step is None and all(c.step < pinned.step for c in candidates):
+            self._wait_for(run, pinned)
+            inventory = self._inventory(run, claim, decided)
+            candidates = self._candidates(run, inventory, decided)
         situation = Situation(
             request=self.request,
             epoch=claim.epoch,
@@ -269,7 +283,7 @@ class _Preparation:
             candidates=len(candidates),
         )
         walked = self._walk(run, candidates) if needs_walk(situation) else None
-        decision = choose(situation, walked, pinned_present=pinned_present)
+        decision = choose(situation, walked, pinned_present=pinned is None or self._exists(run, pinned))
         still_head(self.volume, layout, claim)
         return publish_decision(self.volume, layout, decision, Seen(claim.epoch, inventory.foreign()))
 
@@ -283,18 +297,25 @@ class _Preparation:
             chosen=self.request.format,
         )
 
-    def _wait_for_pinned(self, run: Run, decided: Optional[Decision]) -> bool:
-        pinned = known_to_exist(self.request, decided)
-        if pinned is None:
-            return True
-        path = posixpath.join(run.standing.layout.directory, pinned.path)
-        return self.clock.wait_for(lambda: self.volume.exists(path), seconds=self.settle_seconds)
+    def _wait_for(self, run: Run, pinned: CheckpointRef) -> None:
+        """By name: nothing that is at least as new shows, and listings of network file systems lag."""
+        self.clock.wait_for(lambda: self._exists(run, pinned), seconds=self.settle_seconds)
+
+    def _exists(self, run: Run, ref: CheckpointRef) -> bool:
+        return self.volume.exists(posixpath.join(run.standing.layout.directory, ref.path))
 
     def _candidates(self, run: Run, inventory: Inventory, decided: Optional[Decision]) -> list[Candidate]:
         seen = read_seen(self.volume, run.standing.layout, decided.epoch) if decided is not None else {}
         found = eligible(inventory.judged, decided=decided, seen=seen)
         limit = self.request.from_step
-        return [item for item in found if limit is None or item.step <= limit]
+        return [self._with_pinned_digest(item) for item in found if limit is None or item.step <= limit]
+
+    def _with_pinned_digest(self, candidate: Candidate) -> Candidate:
+        """The digest that is kept off the volume outweighs what the volume says of itself."""
+        pinned = self.request.pinned
+        if pinned is None or pinned.digest is None or (pinned.path, pinned.epoch) != (candidate.path, candidate.epoch):
+            return candidate
+        return replace(candidate, digest=pinned.digest)
 
     def _walk(self, run: Run, candidates: list[Candidate]) -> Walk:
         walked = walk(
@@ -317,16 +338,21 @@ class _Preparation:
 
     # -- after the decision ----------------------------------------------------------------------------------------
 
-    def _abandon(self, run: Run, decision: Decision, decided: Optional[Decision]) -> None:
-        left = decision.reason in (StartReason.ALL_REFUSED, StartReason.RESUME_NEVER)
-        if decision.outcome is not Outcome.RESTART or not left:
-            return
+    def _move(self, run: Run, claim: Claim, decision: Decision) -> None:
+        """What a decision puts aside: ours, or that of an earlier prepare, which may have died before."""
         layout = run.standing.layout
+        restarts = decision.outcome is Outcome.RESTART and decision.reason in _LEAVES_CHECKPOINTS
+        if not decision.refused and not restarts:
+            return
+        still_head(self.volume, layout, claim)
         seen = read_seen(self.volume, layout, decision.epoch)
+        quarantine.quarantine(self.volume, layout, decision, seen)
+        if not restarts:
+            return
         inventory = take_inventory(
             self.volume,
             layout,
-            decided=decided,
+            decided=newest_decision(self.volume, layout, below=decision.epoch),
             directory=decision.checkpoint_directory,
             epoch=decision.epoch,
             chosen=self.request.format,
@@ -340,7 +366,7 @@ class _Preparation:
             reason=decision.reason,
             message=decision.message[:500],
             checkpoint=decision.base,
-            refused=decision.refused or self._refused_before(record),
+            refused=decision.refused or self._refused_before(record, decision),
             wandb_run_id=self._wandb_run_id(run, record, at_most=decision.epoch),
         )
         self.report = replace(self.report, refused_count=len(self.report.refused))
@@ -368,10 +394,21 @@ class _Preparation:
                 raise blocked(BlockedReason.CLAIM_LOST, f"run {old.run_id} was superseded by somebody else meanwhile")
         return after
 
-    def _refused_before(self, record: RunRecord) -> tuple[Refusal, ...]:
+    def _refused_before(self, record: RunRecord, decision: Decision) -> tuple[Refusal, ...]:
         """What made the run before this one give way: a fresh start says why each time it is asked."""
-        if record.previous_run_id is None or self.report.reason is not StartReason.ALL_REFUSED:
+        if record.previous_run_id is None or decision.outcome is not Outcome.FRESH:
             return ()
         old = layout_of(self.request, record.previous_run_id)
-        decision = newest_decision(self.volume, old, below=MAX_EPOCH)
-        return decision.refused if decision is not None else ()
+        last = newest_decision(self.volume, old, below=highest_epoch(self.volume, old) + 1)
+        return last.refused if last is not None else ()
+
+
+def _require_decisions(inventory: Inventory, claim: Claim, decided: Optional[Decision]) -> None:
+    """Checkpoints of an epoch are only written after its decision. Raises Stopped where that one is gone."""
+    newest = decided.epoch if decided is not None else 0
+    orphans = [item.path for item in inventory.judged if item.epoch is not None and newest < item.epoch < claim.epoch]
+    if orphans:
+        raise blocked(
+            BlockedReason.RECORD_INVALID,
+            f"{orphans[-1]} was committed, and the decision that let it be written is gone from epochs/: put it back",
+        )

@@ -8,15 +8,16 @@ import posixpath
 from dataclasses import dataclass
 from typing import Optional
 
-from sweeprun_protocol.layout import EPOCH_PLACEHOLDER, INITS, MARKER
+from sweeprun_protocol.layout import CLAIMS, INITS, MARKER
 from sweeprun_protocol.prepare import PrepareRequest
 from sweeprun_protocol.reasons import AdoptionScope, BlockedReason, Outcome
 from sweeprun_protocol.records import InitRecord
 
 from . import adoption
 from .claims import describe
+from .discovery import fixed_part
 from .errors import Stopped, blocked
-from .operations import Volume
+from .operations import DIRECTORY, Volume
 from .records_io import read_record
 from .survey import Standing, foreign_markers, layout_of, look, parent_of, read_init_of_run, siblings
 
@@ -44,10 +45,11 @@ def find_run(volume: Volume, request: PrepareRequest, *, volume_time: float) -> 
     if request.run_id is not None:
         return _named(volume, request, request.run_id, volume_time)
     standings = list(siblings(volume, request))
-    own = [item for item in standings if item.held_by(request.owner.uid) and item.superseded_by is None]
+    own = [item for item in standings if item.held_by(request.owner.uid) and _is_still(item, request)]
     if own:
-        # an answer was lost: whatever this owner claimed before is its run
-        return Run(own[-1], adopted=False, lost=BlockedReason.CLAIM_LOST)
+        # an answer was lost: whatever this owner claimed before is its run, or was given up for the one that is
+        first = next((item for item in own if item.superseded_by is not None), own[-1])
+        return _own(volume, request, *_follow(volume, request, first.run_id))
     if request.adoption.take is not None:
         return _taken(volume, request, request.adoption.take, volume_time)
     found = adoption.candidates(volume, request, standings, volume_time=volume_time)
@@ -56,13 +58,33 @@ def find_run(volume: Volume, request: PrepareRequest, *, volume_time: float) -> 
     return new_run(volume, request, previous=None)
 
 
+def _is_still(standing: Standing, request: PrepareRequest) -> bool:
+    after = standing.superseded_by
+    return after is None or after.owner.uid == request.owner.uid
+
+
+def _own(volume: Volume, request: PrepareRequest, standing: Standing, previous: Optional[Standing]) -> Run:
+    """A run of this owner. What the prepare knew that claimed it, and may have died before writing down, is found
+    again: where it was taken from, or which result of sweep_init and which earlier run it was made from."""
+    init = _init_of(volume, request, previous)
+    return Run(
+        standing,
+        adopted=request.adoption.take == standing.run_id,
+        lost=BlockedReason.CLAIM_LOST,
+        init=init if init is not None and init.run_id in (None, standing.run_id) else None,
+        previous_run_id=previous.run_id if previous is not None else None,
+    )
+
+
 def _taken(volume: Volume, request: PrepareRequest, run_id: str, volume_time: float) -> Run:
     standing = adoption.take(volume, request, run_id, volume_time=volume_time)
     return Run(standing, adopted=True, lost=BlockedReason.ADOPTION_LOST)
 
 
 def _named(volume: Volume, request: PrepareRequest, run_id: str, volume_time: float) -> Run:
-    standing = _follow(volume, request, run_id)
+    standing, previous = _follow(volume, request, run_id)
+    if previous is not None and standing.head is None:
+        return _own(volume, request, standing, previous)
     if not volume.exists(standing.layout.directory) and not standing.foreign_marker:
         if request.started:
             raise blocked(
@@ -71,7 +93,7 @@ def _named(volume: Volume, request: PrepareRequest, run_id: str, volume_time: fl
             )
         return new_run(volume, request, previous=None)
     if standing.held_by(request.owner.uid):
-        return Run(standing, adopted=request.adoption.take == standing.run_id, lost=BlockedReason.CLAIM_LOST)
+        return _own(volume, request, standing, previous)
     if request.started:
         raise blocked(
             BlockedReason.CLAIM_LOST,
@@ -82,19 +104,20 @@ def _named(volume: Volume, request: PrepareRequest, run_id: str, volume_time: fl
     return _unowned(volume, request, standing, volume_time)
 
 
-def _follow(volume: Volume, request: PrepareRequest, run_id: str) -> Standing:
-    """The run itself, or the one that took its place if this owner made it so."""
+def _follow(volume: Volume, request: PrepareRequest, run_id: str) -> tuple[Standing, Optional[Standing]]:
+    """The run itself, or the one that took its place if this owner made it so, with the one before that."""
+    previous: Optional[Standing] = None
     for _ in range(_MAX_HOPS):
         at_least = request.known_epoch if run_id == request.run_id else 0
         standing = look(volume, request, run_id, at_least=at_least)
         after = standing.superseded_by
         if after is None:
-            return standing
+            return standing, previous
         if after.owner.uid != request.owner.uid:
             raise blocked(BlockedReason.RUN_ID_TAKEN, f"run {run_id} was superseded by run {after.run_id} of another")
         if not volume.exists(layout_of(request, after.run_id).directory):
             raise blocked(BlockedReason.RUN_DIRECTORY_MISSING, f"run {after.run_id}, successor of {run_id}, is gone")
-        run_id = after.run_id
+        previous, run_id = standing, after.run_id
     raise blocked(BlockedReason.RECORD_INVALID, f"run {request.run_id} was superseded more than {_MAX_HOPS} times")
 
 
@@ -124,8 +147,11 @@ def _unowned(volume: Volume, request: PrepareRequest, standing: Standing, volume
 
 def _is_empty(volume: Volume, request: PrepareRequest, standing: Standing) -> bool:
     """Nothing that a run leaves: a directory made by an interrupted prepare, or by hand in advance."""
-    first = request.checkpoint_directory.split(EPOCH_PLACEHOLDER)[0]
-    return not volume.entries(posixpath.join(standing.layout.directory, first))
+    first = fixed_part(request.checkpoint_directory)
+    entries = volume.entries(posixpath.join(standing.layout.directory, first))
+    if first:
+        return not entries
+    return not any(entry.kind == DIRECTORY and entry.name != CLAIMS for entry in entries)
 
 
 def new_run(volume: Volume, request: PrepareRequest, *, previous: Optional[Standing]) -> Run:
@@ -140,6 +166,11 @@ def new_run(volume: Volume, request: PrepareRequest, *, previous: Optional[Stand
         if named is not None and named != request.run_id:
             raise blocked(BlockedReason.INIT_INVALID, f"sweep_init names run {named}, spec.runId says {request.run_id}")
         named = request.run_id
+    if previous is not None and named == previous.run_id:
+        raise blocked(
+            BlockedReason.INIT_INVALID,
+            f"sweep_init names run {named} again, whose checkpoints were all refused: a fresh start needs a new run ID",
+        )
     volume.make_directories(parent_of(request))
     standing = _reserve(volume, request, named) if named is not None else _allocate(volume, request)
     return Run(
@@ -152,14 +183,21 @@ def new_run(volume: Volume, request: PrepareRequest, *, previous: Optional[Stand
 
 
 def _init_result(volume: Volume, request: PrepareRequest, previous: Optional[Standing]) -> Optional[InitRecord]:
+    record = _init_of(volume, request, previous)
+    if record is None and request.init_key is not None:
+        raise Stopped(Outcome.INIT_REQUIRED, "a new run ID is needed: sweep_init has to run first")
+    return record
+
+
+def _init_of(volume: Volume, request: PrepareRequest, previous: Optional[Standing]) -> Optional[InitRecord]:
+    """What sweep_init left for this fresh start; no run is made of what an earlier one was made of."""
     key = request.init_key
     if key is None:
         return None
-    record = read_record(volume, init_record_path(key), InitRecord.from_value)
     used = read_init_of_run(volume, previous.layout) if previous is not None else None
-    if record is None or (used is not None and used.key == key):
-        raise Stopped(Outcome.INIT_REQUIRED, "a new run ID is needed: sweep_init has to run first")
-    return record
+    if used is not None and used.key == key:
+        return None
+    return read_record(volume, init_record_path(key), InitRecord.from_value)
 
 
 def init_record_path(key: str) -> str:
@@ -170,9 +208,10 @@ def _reserve(volume: Volume, request: PrepareRequest, run_id: str) -> Standing:
     layout = layout_of(request, run_id)
     made = volume.make_directory(layout.directory)
     standing = look(volume, request, run_id)
-    if made or standing.held_by(request.owner.uid):
+    usable = standing.superseded_by is None and standing.result is None
+    if made or (standing.held_by(request.owner.uid) and usable):
         return standing
-    if standing.head is None and not standing.foreign_marker and _is_empty(volume, request, standing):
+    if standing.head is None and usable and not standing.foreign_marker and _is_empty(volume, request, standing):
         return standing
     raise blocked(BlockedReason.RUN_ID_TAKEN, f"run {run_id} exists and belongs to {describe(standing.head)}")
 

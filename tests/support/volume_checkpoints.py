@@ -1,0 +1,125 @@
+"""Checkpoints as the library and torch.save write them, and ways to damage them."""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import subprocess
+import sys
+import zipfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from sweeprun_protocol.layout import MANIFEST, step_name
+from sweeprun_protocol.manifest import XXH3_128, Manifest, ManifestFile
+
+CONTENT = bytes(range(256)) * 64
+
+
+def own_checkpoint(place: Path, *, run_id: str, step: int, epoch: int, content: bytes = b"", **manifest: Any) -> Path:
+    """Committed as the library commits: every file, then the manifest that names every byte."""
+    directory = place / step_name(step, epoch)
+    (directory / "rank-0").mkdir(parents=True)
+    files = {"model.pt": CONTENT + content + step.to_bytes(8, "big"), "rank-0/rng.pt": b"rng" * 100, "empty.txt": b""}
+    for name, data in files.items():
+        (directory / name).write_bytes(data)
+    made = manifest_of(files, run_id=run_id, step=step, epoch=epoch)
+    (directory / MANIFEST).write_bytes(replace(made, **manifest).encode())
+    return directory
+
+
+def manifest_of(files: dict[str, bytes], *, run_id: str, step: int, epoch: int) -> Manifest:
+    """Of files shorter than one chunk."""
+    described = tuple(
+        ManifestFile(name, len(data), (xxhash.xxh3_128_hexdigest(data),) if data else ())
+        for name, data in sorted(files.items())
+    )
+    return Manifest(
+        run_id=run_id, epoch=epoch, step=step, world_size=2, algorithm=XXH3_128, files=described, resumable=True
+    )
+
+
+def saved(state: dict[str, Any]) -> bytes:
+    """Laid out as torch.save does it, without importing torch."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr(zipfile.ZipInfo("archive/data.pkl"), pickle.dumps(state, protocol=2))
+        archive.writestr(zipfile.ZipInfo("archive/data/0"), CONTENT)
+        archive.writestr(zipfile.ZipInfo("archive/version"), b"3\n")
+    return stream.getvalue()
+
+
+_TORCH_SCRIPT = """
+import os, sys, torch
+torch.manual_seed(1)
+model = torch.nn.Linear(300, 20)
+state = {"model": model.state_dict(), "optimizer": {"lr": 0.1}, "rng": torch.get_rng_state(), "step": 500}
+torch.save(state, os.path.join(sys.argv[1], "plain.pt"))
+named = {"global_step": 70_000, "epoch": 3, "state_dict": model.state_dict()}
+torch.save(named, os.path.join(sys.argv[1], "last.ckpt"))
+torch.save(model.state_dict(), os.path.join(sys.argv[1], "weights.pt"))
+torch.save(state, os.path.join(sys.argv[1], "legacy.pt"), _use_new_zipfile_serialization=False)
+torch.serialization.set_crc32_options(False)
+torch.save(state, os.path.join(sys.argv[1], "unchecked.pt"))
+"""
+
+
+def write_torch_samples(directory: Path) -> None:
+    """By the real torch, in a process of its own."""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", _TORCH_SCRIPT, str(directory)], check=True)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Where an entry's bytes lie in a zip file."""
+
+    name: str
+    offset: int
+    size: int
+
+
+def stored(data: bytes, ending: str) -> Stored:
+    """The entry whose name ends so; the largest where several do."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        fitting = [item for item in archive.infolist() if item.filename.endswith(ending)]
+    entry = max(fitting, key=lambda item: item.file_size)
+    name_length, extra_length = (
+        int.from_bytes(data[entry.header_offset + at : entry.header_offset + at + 2], "little") for at in (26, 28)
+    )
+    return Stored(entry.filename, entry.header_offset + 30 + name_length + extra_length, entry.file_size)
+
+
+def largest_entry(data: bytes) -> Stored:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        name = max(archive.infolist(), key=lambda item: item.file_size).filename
+    return stored(data, name)
+
+
+def flip(data: bytes, offset: int, bit: int = 4) -> bytes:
+    return data[:offset] + bytes([data[offset] ^ (1 << bit)]) + data[offset + 1 :]
+
+
+def zero(data: bytes, offset: int, size: int) -> bytes:
+    return data[:offset] + bytes(size) + data[offset + size :]
+
+
+def rewrite(path: Path, data: bytes, *, keep_time: bool = False) -> None:
+    """Change a file in place; with `keep_time` as a disk would do it: nobody wrote."""
+    found = path.stat()
+    path.write_bytes(data)
+    if keep_time:
+        os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
+
+
+def contents(root: Path) -> dict[str, list[bytes]]:
+    """Content of every file that a training run made, by its last name; wherever it lies."""
+    found: dict[str, list[bytes]] = {}
+    for path in sorted(root.rglob("*")):
+        name = path.name.split("__")[-1].split(".moved-")[0]
+        if path.is_file() and name.endswith(".pt") and not path.name.endswith(".json"):
+            found.setdefault(name, []).append(path.read_bytes())
+    return {name: sorted(copies) for name, copies in found.items()}
