@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from typing import Optional
 
 from sweeprun_protocol.environ import RunEnvironment
+from sweeprun_protocol.exit_codes import ExitCode
 from sweeprun_protocol.layout import MANIFEST
 from sweeprun_protocol.manifest import CHUNK, MAX_MANIFEST_BYTES, Manifest, ManifestFile, digest_of
 from sweeprun_protocol.reasons import Format
 from sweeprun_volume.hashing import READ_BYTES, ChunkHasher
 from sweeprun_volume.operations import Volume
 
+from .log import say
 from .ranks import Ranks
 from .start import VOLUME_ERRORS
 
@@ -48,8 +50,18 @@ class Pinned:
         )
 
 
-class NotAgreedError(Exception):
-    """At least one rank cannot load what was pinned; the message is the same on all of them."""
+class NotAgreedError(SystemExit):
+    """At least one rank cannot load what was pinned; the message is the same on all of them.
+
+    No script has to catch it, and none catches it by accident: the process ends with a code that the operator knows.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(int(ExitCode.NO_AGREEMENT))
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
 
 
 def verify(volume: Volume, pinned: Pinned, *, files: Sequence[str], world: int) -> Optional[str]:
@@ -104,7 +116,12 @@ def agree(ranks: Ranks, pinned: Pinned, problem: Optional[str]) -> None:
     votes = ranks.gather((pinned, problem))
     problems = [f"rank {rank}: {told}" for rank, (_, told) in enumerate(votes) if told is not None]
     if problems:
-        raise NotAgreedError("; ".join(problems[:4]))
+        raise _disagreement("; ".join(problems[:4]))
     if any(other != votes[0][0] for other, _ in votes):
         told = sorted({f"epoch {other.epoch}, step {other.step}" for other, _ in votes})
-        raise NotAgreedError(f"the ranks were told to start from different points: {', '.join(told)}")
+        raise _disagreement(f"the ranks were told to start from different points: {', '.join(told)}")
+
+
+def _disagreement(message: str) -> NotAgreedError:
+    say(f"no rank trains: {message}")
+    return NotAgreedError(message)

@@ -17,7 +17,9 @@ from .log import say
 STEP = "trainer/global_step"
 KEPT_ROWS = 2000
 """Rows in a checkpoint; W&B's client sends every 15 s at the latest, so that fewer are ever in flight."""
-INIT_SECONDS = 60.0
+INIT_TIMEOUT = "WANDB_INIT_TIMEOUT"
+INIT_SECONDS = "60"
+"""The other ranks wait meanwhile: less than W&B's own 90 s, unless the environment says otherwise."""
 
 Row = tuple[int, dict[str, float]]
 
@@ -85,7 +87,11 @@ def begin(*, leads: bool, attempt: int, config: Mapping[str, Any], settings: Map
         say("wandb is not installed in this image: nothing is logged to W&B")
         return Tracker(None, attempt=attempt)
     try:
-        run = wandb.init(config=dict(config), settings=wandb.Settings(init_timeout=INIT_SECONDS), **dict(settings))
+        run = wandb.init(
+            config=dict(config),
+            settings=wandb.Settings(init_timeout=float(os.environ.get(INIT_TIMEOUT) or INIT_SECONDS)),
+            **dict(settings),
+        )
     except Exception as error:  # noqa: BLE001 - refused keys, dead servers, full disks: training does not depend on it
         say(f"W&B cannot be used, training goes on without it: {type(error).__name__}: {error}")
         return Tracker(None, attempt=attempt)

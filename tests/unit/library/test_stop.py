@@ -1,0 +1,85 @@
+"""The flag is raised at the moment of the signal, whatever the main thread waits for."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from sweeprun_trainer.stop import StopFlag
+
+
+@pytest.fixture
+def flag():
+    before = signal.getsignal(signal.SIGTERM)
+    flag = StopFlag()
+    flag.install()
+    yield flag
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_no_signal_no_flag(flag):
+    assert not flag.is_set
+    assert flag.seconds == 0
+
+
+def test_a_signal_raises_it(flag):
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert flag.is_set
+
+
+def test_it_is_raised_while_the_main_thread_is_in_foreign_code(flag):
+    """As in a collective: no Python handler runs there. The hash stands for it; it lets other threads run."""
+    seen = []
+
+    def watch():
+        os.kill(os.getpid(), signal.SIGTERM)
+        while not flag.is_set:
+            time.sleep(0.001)
+        seen.append(time.monotonic())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    hashlib.pbkdf2_hmac("sha256", b"x", b"y", 4_000_000)
+    left = time.monotonic()
+    watcher.join(timeout=10)
+    assert seen, "the flag was never raised"
+    assert seen[0] < left, "the flag was raised after the foreign code only"
+
+
+def test_an_event_loop_keeps_its_wake_up_descriptor():
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    before = signal.set_wakeup_fd(writer)
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        flag = StopFlag()
+        flag.install()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert flag.is_set
+        assert signal.set_wakeup_fd(writer) == writer
+    finally:
+        signal.set_wakeup_fd(before)
+        signal.signal(signal.SIGTERM, handler)
+        os.close(reader)
+        os.close(writer)
+
+
+def test_outside_the_main_thread_it_says_what_to_do():
+    problems = []
+
+    def install():
+        try:
+            StopFlag().install()
+        except RuntimeError as error:
+            problems.append(str(error))
+
+    thread = threading.Thread(target=install)
+    thread.start()
+    thread.join()
+    assert "main thread" in problems[0]

@@ -1,0 +1,95 @@
+"""What is sent to W&B, and when nothing is."""
+
+from __future__ import annotations
+
+import pytest
+
+from sweeprun_trainer import tracking
+from sweeprun_trainer.tracking import STEP, Tracker
+
+
+class Recorder:
+    """Takes what wandb's run takes."""
+
+    def __init__(self, starting_step=0, broken=False):
+        self.starting_step = starting_step
+        self.broken = broken
+        self.rows = []
+        self.summary = {}
+        self.exit_codes = []
+
+    def log(self, row, *, step, commit):
+        if self.broken:
+            raise OSError("no route to host")
+        assert commit, "a row that waits for the next one is lost with the process"
+        self.rows.append((step, row))
+
+    def finish(self, exit_code):
+        self.exit_codes.append(exit_code)
+
+    @property
+    def steps(self):
+        return [step for step, _ in self.rows]
+
+
+def test_each_step_is_sent_once_with_its_number_and_attempt():
+    run = Recorder()
+    tracker = Tracker(run, attempt=2)
+    tracker.log(1, {"loss": 0.5})
+    tracker.log(1, {"loss": 0.4})
+    assert run.rows == [(1, {"loss": 0.5, STEP: 1, "sweeprun/attempt": 2})]
+
+
+def test_steps_that_wandb_has_already_are_not_sent_again():
+    run = Recorder(starting_step=8)
+    tracker = Tracker(run, attempt=1)
+    for step in range(5, 11):
+        tracker.log(step, {"loss": 1.0})
+    assert run.steps == [8, 9, 10]
+
+
+def test_rows_that_a_killed_process_did_not_deliver_are_sent_from_the_checkpoint():
+    killed = Tracker(Recorder(), attempt=0)
+    for step in range(1, 11):
+        killed.log(step, {"loss": float(step)})
+    state = killed.state_dict()
+    run = Recorder(starting_step=4)  # W&B saw 1 to 3
+    successor = Tracker(run, attempt=1)
+    successor.load_state_dict(state)
+    successor.log(11, {"loss": 11.0})
+    assert run.steps == list(range(4, 12))
+    assert run.rows[0][1]["loss"] == 4.0
+
+
+def test_the_rows_in_a_checkpoint_are_bounded():
+    tracker = Tracker(None, attempt=0)
+    for step in range(tracking.KEPT_ROWS + 50):
+        tracker.log(step, {"loss": 1.0})
+    rows = tracker.state_dict()["rows"]
+    assert len(rows) == tracking.KEPT_ROWS
+    assert rows[-1][0] == tracking.KEPT_ROWS + 49
+
+
+def test_a_tracker_that_is_away_does_not_end_training(capfd):
+    run = Recorder(broken=True)
+    tracker = Tracker(run, attempt=0)
+    tracker.log(1, {"loss": 0.5})
+    tracker.log(2, {"loss": 0.5})
+    tracker.finish(0)
+    assert capfd.readouterr().err.count("no route to host") == 1
+
+
+@pytest.mark.parametrize(
+    ("leads", "environ"),
+    [(False, {"WANDB_PROJECT": "p"}), (True, {}), (True, {"WANDB_PROJECT": "p", "WANDB_MODE": "disabled"})],
+    ids=["another rank", "no project", "disabled"],
+)
+def test_nobody_speaks_to_wandb_where_nobody_should(monkeypatch, leads, environ):
+    for name in ("WANDB_PROJECT", "WANDB_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setitem(__import__("sys").modules, "wandb", None)  # importing it would raise
+    tracker = tracking.begin(leads=leads, attempt=0, config={}, settings={})
+    tracker.log(1, {"loss": 1.0})
+    tracker.finish(0)
