@@ -129,6 +129,10 @@ class Pod:
         wait_until(lambda: path.exists() and path.read_text().endswith("\n"), f"the command writes {name}")
         return path.read_text().strip()
 
+    def ended_command(self) -> None:
+        """Wait until the command's end is recorded; the entrypoint may still run."""
+        wait_until(lambda: self.run_directory.end_record(self._slot), "the end is recorded")
+
     def send(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 

@@ -44,3 +44,15 @@ def new_pod(pyz: Path, run: RunDirectory, tmp_path: Path) -> Iterator[Callable[.
 @pytest.fixture
 def pod(new_pod: Callable[..., Pod]) -> Pod:
     return new_pod()
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> RunDirectory:
+    """An attempt of a master and a worker."""
+    return RunDirectory(tmp_path / "two", slots=("master-0", "worker-0"))
+
+
+@pytest.fixture
+def workers(tmp_path: Path) -> RunDirectory:
+    """An attempt of workers alone."""
+    return RunDirectory(tmp_path / "workers", slots=("worker-0", "worker-1"))
