@@ -11,6 +11,8 @@ SHELLS = frozenset({"sh", "ash", "bash", "dash", "ksh", "zsh", "busybox"})
 
 _AGENT_IN_LINE = re.compile(r"(?:^|[\s;&|(])(?:[^\s;&|(]*/)?wandb(?:\s+-\S+)*\s+agent(?=[\s;&|)]|$)")
 _SHORT_OPTIONS = re.compile(r"-[a-zA-Z]*c")
+_TAKES_A_VALUE = re.compile(r"[-+][a-zA-Z]*o|--rcfile|--init-file")
+"""`bash -euo pipefail -c LINE`."""
 
 
 def shell_line(words: Sequence[str]) -> str | None:
@@ -21,7 +23,13 @@ def shell_line(words: Sequence[str]) -> str | None:
     for index, word in enumerate(words):
         if posixpath.basename(word) not in SHELLS:
             continue
+        value_of = -1
         for position in range(index + 1, len(words) - 1):
+            if position == value_of:
+                continue
+            if _TAKES_A_VALUE.fullmatch(words[position]):
+                value_of = position + 1
+                continue
             if _SHORT_OPTIONS.fullmatch(words[position]):
                 return words[position + 1]
             if not words[position].startswith(("-", "+")) and words[position] not in SHELLS:

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
-from sweeprun_operator.api.template import mapping, mappings
+from sweeprun_operator.api.template import Node, mapping
 from sweeprun_operator.api.v1alpha1 import SweepRun
 from sweeprun_protocol import environ, keys
 from sweeprun_protocol.layout import INITS
 from sweeprun_protocol.prepare import REQUEST_ENV
 
+from .given import entries, fields, name_in
 from .images import HelperImages
 from .kubernetes_text import field, literal, variables
 from .metadata import Manifest, child_metadata, init_key, init_name, own_labels, prepare_name
-from .pods import container_security, data_mount, data_volume, helper_resources, pod_security, scheduling
+from .pods import (
+    container_security,
+    data_mount,
+    data_volume,
+    helper_resources,
+    pod_security,
+    pod_security_of_init,
+    scheduling,
+)
 from .prepare_request import encoded, prepare_request
 
 ATTACH_SECONDS = 900
@@ -43,9 +53,11 @@ def init_job(run: SweepRun, images: HelperImages, *, cluster_id: str) -> Manifes
     current, init = run.status.current, run.spec.init
     assert current is not None, "numbers are in the status before children are made"
     assert init is not None, "prepare asks for sweep_init only where there is one"
+    path = "spec.init.template"
     template = copy.deepcopy(init.template)
-    pod = dict(mapping(template.get("spec")))
-    containers = mappings(pod.get("containers"))
+    pod = fields(template.get("spec"), f"{path}.spec")
+    containers = entries(pod.get("containers"), f"{path}.spec.containers")
+    volumes = entries(pod.get("volumes"), f"{path}.spec.volumes")
     if len(containers) != 1:
         raise ValueError("spec.init.template.spec.containers must hold exactly one container")
     root = run.spec.storage.mount_path
@@ -54,11 +66,18 @@ def init_job(run: SweepRun, images: HelperImages, *, cluster_id: str) -> Manifes
     finish = _ours(run, images, "finish-init", ["finish-init", *staging])
     finish["env"] += variables({REQUEST_ENV: encoded(prepare_request(run, cluster_id=cluster_id))})
     pod |= {
-        "initContainers": [*mappings(pod.get("initContainers")), make, _users(run, dict(containers[0]))],
+        "initContainers": [
+            *entries(pod.get("initContainers"), f"{path}.spec.initContainers"),
+            make,
+            _users(run, fields(containers[0], f"{path}.spec.containers[0]"), volumes),
+        ],
         "containers": [finish],
-        "volumes": [*mappings(pod.get("volumes")), data_volume(run.spec)],
-        "securityContext": pod.get("securityContext") or pod_security(run),
+        "volumes": [*volumes, data_volume(run.spec)],
+        "securityContext": pod.get("securityContext") or pod_security_of_init(run),
     }
+    if mapping(pod["securityContext"]).get("runAsUser") != 0:
+        for container in (make, finish):
+            container["securityContext"]["runAsNonRoot"] = True
     own = scheduling(run)
     pod = {**{name: value for name, value in own.items() if name != "nodeSelector"}, **pod}
     deadline = init.active_deadline_seconds + _deadline(run)
@@ -66,7 +85,7 @@ def init_job(run: SweepRun, images: HelperImages, *, cluster_id: str) -> Manifes
     return _job(run, name, keys.ROLE_INIT, current.prepare, pod, deadline=deadline, metadata=template.get("metadata"))
 
 
-def _users(run: SweepRun, container: Manifest) -> Manifest:
+def _users(run: SweepRun, container: Manifest, volumes: list[Any]) -> Manifest:
     """sweep_init itself: told where to write; everything else is as the user wrote it."""
     directory = f"{literal(run.spec.storage.mount_path)}/{INITS}/{init_key(run)}/{_STAGING}/"
     own = [
@@ -74,10 +93,22 @@ def _users(run: SweepRun, container: Manifest) -> Manifest:
         {"name": environ.INIT_DIR, "value": directory},
         *variables({environ.INIT_KEY: init_key(run), environ.SWEEP_NAME: run.spec.sweep_name}),
     ]
-    mounts = mappings(container.get("volumeMounts"))
-    if all(mount.get("mountPath") != run.spec.storage.mount_path for mount in mounts):
+    path = "spec.init.template.spec.containers[0]"
+    mounts = entries(container.get("volumeMounts"), f"{path}.volumeMounts")
+    there = [mapping(mount) for mount in mounts if mapping(mount).get("mountPath") == run.spec.storage.mount_path]
+    if any(not _is_claim(run, mount, volumes) for mount in there):
+        raise ValueError(f"{path}.volumeMounts: {run.spec.storage.mount_path} is another volume")
+    if not there:
         mounts = [*mounts, data_mount(run.spec)]
-    return container | {"env": [*own, *mappings(container.get("env"))], "volumeMounts": mounts}
+    return container | {"env": [*own, *entries(container.get("env"), f"{path}.env")], "volumeMounts": mounts}
+
+
+def _is_claim(run: SweepRun, mount: Node, volumes: list[Any]) -> bool:
+    """Of spec.storage, and the same directory of it."""
+    storage = run.spec.storage.persistent_volume_claim
+    claims = {name_in(item): mapping(mapping(item).get("persistentVolumeClaim")).get("claimName") for item in volumes}
+    same = str(mount.get("subPath") or "").strip("/") == (storage.sub_path or "")
+    return same and claims.get(str(mount.get("name"))) == storage.claim_name
 
 
 def _ours(run: SweepRun, images: HelperImages, name: str, arguments: list[str]) -> Manifest:
@@ -110,10 +141,10 @@ def _job(
     metadata: object = None,
 ) -> Manifest:
     helper = run.spec.helper_pods
-    given = mapping(metadata)
+    given = fields(metadata, "spec.init.template.metadata")
     own = own_labels(run, role=role, number=number)
-    annotations = {**mapping(given.get("annotations")), **(helper.annotations or {})}
-    template_metadata: Manifest = {"labels": {**mapping(given.get("labels")), **(helper.labels or {}), **own}}
+    annotations = {**fields(given.get("annotations"), "annotations"), **(helper.annotations or {})}
+    template_metadata: Manifest = {"labels": {**fields(given.get("labels"), "labels"), **(helper.labels or {}), **own}}
     if annotations:
         template_metadata["annotations"] = annotations
     return {

@@ -6,7 +6,7 @@ import copy
 from typing import Any
 
 from sweeprun_operator.api.spec import SweepRunSpec
-from sweeprun_operator.api.template import mapping
+from sweeprun_operator.api.template import Node, mapping
 from sweeprun_operator.api.v1alpha1 import SweepRun
 
 from .metadata import Manifest
@@ -45,17 +45,36 @@ def pod_security(run: SweepRun) -> Manifest:
     own = run.spec.helper_pods.security_context
     if own is not None:
         return copy.deepcopy(own)
+    identity = _identity(run)
+    return {**identity, "runAsNonRoot": identity.get("runAsUser") != 0, "seccompProfile": {"type": "RuntimeDefault"}}
+
+
+def pod_security_of_init(run: SweepRun) -> Manifest:
+    """As prepare's, but the user's image may run as root where the template's may: our containers say of themselves
+    that they do not."""
+    security = pod_security(run)
+    if run.spec.helper_pods.security_context is None and not _forbids_root(run):
+        security.pop("runAsNonRoot")
+    return security
+
+
+def _identity(run: SweepRun) -> Manifest:
+    pod, trainer = _securities(run)
+    identity = {key: copy.deepcopy(pod[key]) for key in _FILE_IDENTITY if key in pod}
+    return identity | {key: trainer[key] for key in ("runAsUser", "runAsGroup", "seLinuxOptions") if key in trainer}
+
+
+def _forbids_root(run: SweepRun) -> bool:
+    pod, trainer = _securities(run)
+    return trainer.get("runAsNonRoot", pod.get("runAsNonRoot")) is True
+
+
+def _securities(run: SweepRun) -> tuple[Node, Node]:
+    """Security contexts of the template's first pod and of its training container."""
     replica = first(run)
-    pod = mapping(replica.pod.get("securityContext"))
     container = replica.container(run.spec.entrypoint.container_name)
     trainer = mapping(container.node.get("securityContext")) if container is not None else {}
-    identity = {key: copy.deepcopy(pod[key]) for key in _FILE_IDENTITY if key in pod}
-    identity |= {key: trainer[key] for key in ("runAsUser", "runAsGroup", "seLinuxOptions") if key in trainer}
-    return {
-        **identity,
-        "runAsNonRoot": identity.get("runAsUser") != 0,
-        "seccompProfile": {"type": "RuntimeDefault"},
-    }
+    return mapping(replica.pod.get("securityContext")), trainer
 
 
 def container_security() -> Manifest:

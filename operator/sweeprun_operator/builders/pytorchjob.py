@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 from sweeprun_operator.api.mounts import ENTRYPOINT_PATH
-from sweeprun_operator.api.template import Replica, mapping, mappings, replicas
+from sweeprun_operator.api.template import Replica, mapping, replicas
 from sweeprun_operator.api.v1alpha1 import SweepRun
 from sweeprun_protocol import keys
 
+from .given import entries, fields, name_in
 from .images import HelperImages
 from .metadata import Manifest, attempt_name, child_metadata, own_labels, template_hash
 from .pods import DATA_VOLUME, container_security, data_volume
@@ -16,6 +18,8 @@ from .trainer_container import ENTRYPOINT_VOLUME, data_volume_name, trainer_cont
 
 ZIPAPP = "/opt/sweeprun/sweeprun.pyz"
 """In the operator's image; it brings itself and the trampoline into the shared volume."""
+INSTALL = "sweeprun-install"
+_METADATA = "spec.template.metadata"
 _NODE_TAINTS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 _NOT_THE_USERS = ("suspend", "backoffLimit", "ttlSecondsAfterFinished", "activeDeadlineSeconds")
 """Of runPolicy: with these a finished job could vanish, or be revived, behind the operator's back."""
@@ -29,7 +33,7 @@ def pytorchjob(run: SweepRun, images: HelperImages) -> Manifest:
     labels = own_labels(run, role=keys.ROLE_ATTEMPT, number=current.attempt)
     annotations = {keys.EPOCH_ANNOTATION: str(current.epoch), keys.TEMPLATE_HASH_ANNOTATION: template_hash(run)}
     spec = copy.deepcopy(template.spec)
-    spec["runPolicy"] = _run_policy(mapping(spec.get("runPolicy")))
+    spec["runPolicy"] = _run_policy(fields(spec.get("runPolicy"), "spec.template.spec.runPolicy"))
     spec["pytorchReplicaSpecs"] = {
         replica.kind: _replica(run, replica, images, labels, annotations) for replica in replicas(template.spec)
     }
@@ -41,53 +45,69 @@ def pytorchjob(run: SweepRun, images: HelperImages) -> Manifest:
         "metadata": child_metadata(
             run,
             attempt_name(run, current.attempt),
-            labels={**mapping(template.metadata.get("labels")), **labels},
-            annotations={**mapping(template.metadata.get("annotations")), **annotations},
+            labels={**fields(template.metadata.get("labels"), f"{_METADATA}.labels"), **labels},
+            annotations={**fields(template.metadata.get("annotations"), f"{_METADATA}.annotations"), **annotations},
         ),
         "spec": spec,
     }
 
 
-def _run_policy(given: object) -> Manifest:
+def _run_policy(given: Manifest) -> Manifest:
     """Running: finished pods stay as evidence, survivors are stopped with full grace (seen on a cluster)."""
-    kept = {name: value for name, value in mapping(given).items() if name not in _NOT_THE_USERS}
+    kept = {name: value for name, value in given.items() if name not in _NOT_THE_USERS}
     return kept | {"cleanPodPolicy": "Running"}
 
 
 def _replica(
     run: SweepRun, replica: Replica, images: HelperImages, labels: dict[str, str], annotations: dict[str, str]
 ) -> Manifest:
-    node = copy.deepcopy(dict(replica.node))
-    template = dict(mapping(node.get("template")))
-    metadata = dict(mapping(template.get("metadata")))
-    metadata["labels"] = {**mapping(metadata.get("labels")), **labels}
-    metadata["annotations"] = {**mapping(metadata.get("annotations")), **annotations}
+    path = f"{replica.path}.template"
+    node = fields(replica.node, replica.path)
+    template = fields(node.get("template"), path)
+    metadata = fields(template.get("metadata"), f"{path}.metadata")
+    metadata["labels"] = {**fields(metadata.get("labels"), f"{path}.metadata.labels"), **labels}
+    metadata["annotations"] = {**fields(metadata.get("annotations"), f"{path}.metadata.annotations"), **annotations}
     template |= {"metadata": metadata, "spec": _pod(run, replica, images)}
     # training-operator would start a failed replica anew, without its peers and without a check
     return node | {"restartPolicy": "Never", "template": template}
 
 
 def _pod(run: SweepRun, replica: Replica, images: HelperImages) -> Manifest:
+    path = f"{replica.path}.template.spec"
     pod = copy.deepcopy(dict(replica.pod))
     name = run.spec.entrypoint.container_name
     wrapped = trainer_container(run, replica)
-    volumes = [*mappings(pod.get("volumes")), {"name": ENTRYPOINT_VOLUME, "emptyDir": {"sizeLimit": "64Mi"}}]
+    volumes = entries(pod.get("volumes"), f"{path}.volumes")
+    setup = entries(pod.get("initContainers"), f"{path}.initContainers")
+    containers = entries(pod.get("containers"), f"{path}.containers")
+    _check_names(volumes, (ENTRYPOINT_VOLUME, DATA_VOLUME), f"{path}.volumes")
+    _check_names([*setup, *containers], (INSTALL,), path)
+    volumes.append({"name": ENTRYPOINT_VOLUME, "emptyDir": {"sizeLimit": "64Mi"}})
     if data_volume_name(run, replica) == DATA_VOLUME:
         volumes.append(data_volume(run.spec))
     pod |= {
-        "initContainers": [_install(pod, images), *mappings(pod.get("initContainers"))],
-        "containers": [wrapped if item.get("name") == name else item for item in mappings(pod.get("containers"))],
+        "initContainers": [_install(pod, images), *setup],
+        "containers": [wrapped if name_in(item) == name else item for item in containers],
         "volumes": volumes,
-        "tolerations": _tolerations(pod, run.spec.unreachable.toleration_seconds),
+        "tolerations": _tolerations(
+            entries(pod.get("tolerations"), f"{path}.tolerations"), run.spec.unreachable.toleration_seconds
+        ),
     }
     return pod
+
+
+def _check_names(given: list[Any], ours: tuple[str, ...], path: str) -> None:
+    """The schema of a PyTorchJob lets a name occur twice; the pods would be refused, one by one."""
+    taken = [name for name in map(name_in, given) if name in ours]
+    if taken:
+        raise ValueError(f"{path} holds {taken[0]}, a name that the operator uses itself: choose another one")
 
 
 def _install(pod: Manifest, images: HelperImages) -> Manifest:
     """Requests equal limits: the quality of service of the user's pod stays what it was."""
     resources = {"cpu": "100m", "memory": "64Mi"}
     return {
-        "name": "sweeprun-install",
+        "name": INSTALL,
         "image": images.image,
         "imagePullPolicy": images.pull_policy,
         "command": ["python", ZIPAPP, "install", "--to", ENTRYPOINT_PATH],
@@ -100,14 +120,19 @@ def _install(pod: Manifest, images: HelperImages) -> Manifest:
     }
 
 
-def _tolerations(pod: Manifest, seconds: int) -> list[Manifest]:
-    """Kubernetes' own 300 s make a lost node cost six minutes. The shortest matching toleration counts, so that ours
-    also bounds one without an end; one that sets its own time is left alone."""
-    given = [dict(item) for item in mappings(pod.get("tolerations"))]
-    timed = {item.get("key") for item in given if item.get("tolerationSeconds") is not None}
+def _tolerations(given: list[Any], seconds: int) -> list[Any]:
+    """Kubernetes' own 300 s make a lost node cost six minutes. The first toleration that matches a taint counts: ours
+    come first, or one without an end would keep the pod there for ever. One that sets its own time is left alone."""
     own = [
         {"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": seconds}
         for key in _NODE_TAINTS
-        if key not in timed
+        if not any(_sets_time(item, key) for item in given)
     ]
-    return [*given, *own]
+    return [*own, *given]
+
+
+def _sets_time(toleration: Any, key: str) -> bool:
+    """A toleration without a key is for all of them."""
+    item = mapping(toleration)
+    matches = item.get("key") in (None, "", key) and item.get("effect") in (None, "", "NoExecute")
+    return matches and item.get("tolerationSeconds") is not None

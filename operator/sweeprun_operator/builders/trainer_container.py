@@ -7,16 +7,18 @@ import copy
 import posixpath
 import shlex
 from dataclasses import replace
+from typing import Any
 
 from sweeprun_operator.api.commands import shell_line
 from sweeprun_operator.api.mounts import ENTRYPOINT_PATH, existing_mount
-from sweeprun_operator.api.template import Container, Replica, mappings, texts
+from sweeprun_operator.api.template import Container, Replica, mapping, mappings
 from sweeprun_operator.api.v1alpha1 import SweepRun
 from sweeprun_protocol import environ
 from sweeprun_protocol.environ import RunEnvironment
 from sweeprun_protocol.layout import RunLayout, expand_run_directory, parse_step_name
 from sweeprun_protocol.reasons import Format, Outcome
 
+from .given import entries, name_in
 from .kubernetes_text import expanded, field, variables
 from .metadata import Manifest
 from .pods import DATA_VOLUME, data_mount
@@ -66,7 +68,7 @@ def trainer_container(run: SweepRun, replica: Replica) -> Manifest:
     found = replica.container(name)
     if found is None:
         raise ValueError(f"{replica.path}.template.spec.containers has none named {name}")
-    command = texts(found.node.get("command"))
+    command = entries(found.node.get("command"), f"{found.path}.command")
     if not command:
         raise ValueError(f"{found.path}.command is not set: there is nothing to wrap")
     known = run_environment(run, replica)
@@ -74,13 +76,13 @@ def trainer_container(run: SweepRun, replica: Replica) -> Manifest:
     container = copy.deepcopy(dict(found.node))
     container |= {
         "command": ["/bin/sh", TRAMPOLINE, *command],
-        "env": _environment(run, replica, known, arguments, container),
+        "env": _environment(run, replica, known, arguments, entries(container.get("env"), f"{found.path}.env")),
         "volumeMounts": _mounts(run, replica, found),
         # the tail of a crashed program's log becomes the evidence of its end
         "terminationMessagePolicy": "FallbackToLogsOnError",
     }
     if arguments and shell_line(found.words) is None:
-        container["args"] = [*texts(found.node.get("args")), *arguments]
+        container["args"] = [*entries(found.node.get("args"), f"{found.path}.args"), *arguments]
     return container
 
 
@@ -93,8 +95,8 @@ def resume_arguments(run: SweepRun, known: RunEnvironment) -> list[str]:
 
 
 def _environment(
-    run: SweepRun, replica: Replica, known: RunEnvironment, arguments: list[str], container: Manifest
-) -> list[Manifest]:
+    run: SweepRun, replica: Replica, known: RunEnvironment, arguments: list[str], given: list[Any]
+) -> list[Any]:
     """Ours first, so that the template's own values may refer to them; the template's duplicates are dropped."""
     current = run.status.current
     assert current is not None
@@ -116,13 +118,16 @@ def _environment(
         {"name": environ.RESUME_ARGS, "value": shlex.join(arguments)},
     ]
     names = {variable["name"] for variable in own}
-    return [*own, *(dict(item) for item in mappings(container.get("env")) if item.get("name") not in names)]
+    return [*own, *(item for item in given if name_in(item) not in names)]
 
 
-def _mounts(run: SweepRun, replica: Replica, container: Container) -> list[Manifest]:
-    mounts = [dict(mount) for mount in mappings(container.node.get("volumeMounts"))]
-    if existing_mount(replica, container, run.spec.storage) is None:
-        if any(mount.get("mountPath") == run.spec.storage.mount_path for mount in mounts):
+def _mounts(run: SweepRun, replica: Replica, container: Container) -> list[Any]:
+    mounts = entries(container.node.get("volumeMounts"), f"{container.path}.volumeMounts")
+    reused = existing_mount(replica, container, run.spec.storage)
+    if reused is not None and reused.get("name") not in _writable(run, replica):
+        raise ValueError(f"{container.path}.volumeMounts: {run.spec.storage.mount_path} is readOnly by its volume")
+    if reused is None:
+        if any(mapping(mount).get("mountPath") == run.spec.storage.mount_path for mount in mounts):
             raise ValueError(f"{container.path}.volumeMounts: {run.spec.storage.mount_path} is another volume")
         mounts.append(data_mount(run.spec, volume=data_volume_name(run, replica)))
     return [*mounts, {"name": ENTRYPOINT_VOLUME, "mountPath": ENTRYPOINT_PATH, "readOnly": True}]
@@ -130,5 +135,13 @@ def _mounts(run: SweepRun, replica: Replica, container: Container) -> list[Manif
 
 def data_volume_name(run: SweepRun, replica: Replica) -> str:
     """The template's own volume of the claim where it has one: a claim twice in a pod is legal, but needless."""
+    return min(_writable(run, replica), default=DATA_VOLUME)
+
+
+def _writable(run: SweepRun, replica: Replica) -> set[str]:
     known = replica.claim_volumes(run.spec.storage.persistent_volume_claim.claim_name)
-    return min(known, default=DATA_VOLUME)
+    volumes = mappings(replica.pod.get("volumes"))
+    read_only = {
+        name_in(volume) for volume in volumes if mapping(volume.get("persistentVolumeClaim")).get("readOnly") is True
+    }
+    return known - read_only
