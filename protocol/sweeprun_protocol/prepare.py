@@ -317,7 +317,10 @@ class PrepareReport:
         )
 
     def encode(self) -> bytes:
-        """At most REPORT_BYTES: ends, then refusals and candidates, then metrics are shortened until it fits."""
+        """At most REPORT_BYTES: ends, then refusals and candidates, then metrics are shortened until it fits.
+
+        Raises RecordError where names alone, which cannot be shortened, are too long.
+        """
         report = replace(
             self,
             refused_count=max(self.refused_count, len(self.refused)),
@@ -340,7 +343,11 @@ class PrepareReport:
             return replace(self, refused=self.refused[:-1])
         if self.metrics:
             return replace(self, metrics=dict(list(self.metrics.items())[:-1]))
-        return replace(self, message=self.message[: len(self.message) // 2])
+        if self.message:
+            return replace(self, message=self.message[: len(self.message) // 2])
+        if self.candidates:
+            return replace(self, candidates=())
+        raise RecordError("prepare's report", f"does not fit into {REPORT_BYTES} bytes")
 
     @staticmethod
     def decode(data: bytes, *, where: str = "prepare's report") -> PrepareReport:

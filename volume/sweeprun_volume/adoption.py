@@ -3,11 +3,12 @@ a second prepare takes one at the claim at which it was listed."""
 
 from __future__ import annotations
 
+from sweeprun_protocol.codec import RecordError
 from sweeprun_protocol.manifest import digest_of
 from sweeprun_protocol.prepare import Candidate, PrepareRequest
 from sweeprun_protocol.reasons import AdoptionScope, BlockedReason, Outcome
 
-from .errors import Stopped, blocked
+from .errors import Stopped, UnsafeEntryError, blocked
 from .operations import Volume
 from .survey import Standing, configuration_digest, idle_seconds, look
 
@@ -80,7 +81,10 @@ def _same_configuration(volume: Volume, request: PrepareRequest, standing: Stand
     text = request.configuration.text
     if text is None:
         return False
-    found = configuration_digest(volume, standing.layout, request.configuration.file_name)
+    try:
+        found = configuration_digest(volume, standing.layout, request.configuration.file_name)
+    except (RecordError, UnsafeEntryError):
+        return False  # a link, say, or larger than any configuration: not what we would write
     return found == digest_of(text.encode())
 
 

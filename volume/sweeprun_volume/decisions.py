@@ -80,9 +80,12 @@ def publish_decision(volume: Volume, layout: RunLayout, decision: Decision, seen
 
     What was seen goes first: a decision without it could not tell an abandoned foreign file from a new one.
     """
-    publish_record(volume, _seen_path(layout, decision.epoch), seen)
     path = layout.decision(decision.epoch)
-    if volume.publish(path, dump(decision.to_dict())):
+    data = dump(decision.to_dict())
+    if max(len(data), len(dump(seen.to_dict()))) > MAX_DECISION_BYTES:
+        raise RecordError(path, f"would be larger than {MAX_DECISION_BYTES} bytes: too many checkpoints to keep apart")
+    publish_record(volume, _seen_path(layout, decision.epoch), seen)
+    if volume.publish(path, data):
         return decision
     found = read_decision(volume, layout, decision.epoch)
     if found is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 from typing import Any, Optional
 
-from sweeprun_protocol.codec import MAX_RECORD_BYTES, Fields
+from sweeprun_protocol.codec import MAX_RECORD_BYTES, Fields, RecordError
 from sweeprun_protocol.layout import INITS
 from sweeprun_protocol.names import is_file_name
 from sweeprun_protocol.prepare import PrepareRequest
@@ -42,7 +42,6 @@ def publish_init(volume: Volume, request: PrepareRequest, *, staging: str) -> In
     Raises:
         Stopped: Blocked(InitInvalid) where the directory does not hold what a run needs: nothing is published then,
             so that a second try can do better.
-        RecordError: run.json cannot be read as what it should be.
     """
     key = request.init_key
     if key is None:
@@ -55,12 +54,16 @@ def publish_init(volume: Volume, request: PrepareRequest, *, staging: str) -> In
     if publish_record(volume, init_record_path(key), mine):
         return mine
     found = read_record(volume, init_record_path(key), InitRecord.from_value)
-    assert found is not None, "a name that could not be linked exists"
+    if found is None:
+        raise RecordError(init_record_path(key), "was published by somebody and cannot be opened")
     return found
 
 
 def _read_staging(volume: Volume, path: str, *, key: str, staging: str) -> InitRecord:
-    said = read_record(volume, posixpath.join(path, RUN_FILE), _said)
+    try:
+        said = read_record(volume, posixpath.join(path, RUN_FILE), _said)
+    except (RecordError, UnsafeEntryError) as error:
+        raise _invalid(str(error)) from None
     run_id, wandb_run_id = said if said is not None else (None, None)
     return InitRecord(key=key, staging=staging, run_id=run_id, wandb_run_id=wandb_run_id)
 

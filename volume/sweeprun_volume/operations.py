@@ -147,7 +147,7 @@ class Volume:
             temporary = self._write_temporary(directory, path, data)
             try:
                 won = self._link(directory, temporary, name, path)
-            except OSError:
+            except (OSError, VolumeError):
                 self._unlink(directory, temporary, path)
                 raise
             self._unlink(directory, temporary, path)
@@ -314,8 +314,8 @@ class Volume:
         name = os.path.join(*parts) if parts else self.root
         return (
             f"directory {name} is owned by uid {found.st_uid} gid {found.st_gid} mode {stat.S_IMODE(found.st_mode):04o}"
-            f", this process runs as uid {os.getuid()} gid {os.getgid()}: set securityContext.fsGroup of the pods to a"
-            " group that may write, or change the directory's owner"
+            f", this process runs as uid {os.geteuid()} gid {os.getegid()}: set securityContext.fsGroup of the pods to"
+            " a group that may write, or change the directory's owner"
         )
 
     def _holds(self, path: str, data: bytes) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import posixpath
 from collections.abc import Iterable, Mapping
 from typing import Optional
@@ -12,7 +13,7 @@ from sweeprun_protocol.layout import ABANDONED, RunLayout, parse_step_name
 from sweeprun_protocol.records import Decision, Refusal
 
 from .lineage import FileFacts, Found
-from .operations import DIRECTORY, FILE, Volume
+from .operations import FILE, Volume
 
 VERDICT_SUFFIX = ".verdict.json"
 _LONGEST = 160
@@ -61,7 +62,7 @@ def _is_old(volume: Volume, layout: RunLayout, path: str, epoch: int, seen: Mapp
     if facts is None:
         return False
     parsed = parse_step_name(posixpath.basename(path))
-    if parsed is not None and facts.kind == DIRECTORY:
+    if parsed is not None:
         return parsed[1] < epoch
     before = seen.get(path)
     if facts.kind != FILE or before is None:
@@ -74,7 +75,7 @@ def _flat(path: str, epoch: int) -> str:
     """One name for a path, and one for each epoch that moves it: nothing in quarantine is ever replaced."""
     name = path.replace("/", "__")
     if len(name) > _LONGEST:
-        name = f"{hashlib.sha256(path.encode()).hexdigest()[:12]}-{name[-_LONGEST:]}"
+        name = f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:12]}-{name[-_LONGEST:]}"
     return f"{name}.moved-e{epoch}"
 
 

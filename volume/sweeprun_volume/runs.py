@@ -172,7 +172,7 @@ def new_run(volume: Volume, request: PrepareRequest, *, previous: Optional[Stand
             f"sweep_init names run {named} again, whose checkpoints were all refused: a fresh start needs a new run ID",
         )
     volume.make_directories(parent_of(request))
-    standing = _reserve(volume, request, named) if named is not None else _allocate(volume, request)
+    standing = _reserve(volume, request, named) if named is not None else _allocate(volume, request, previous)
     return Run(
         standing,
         adopted=False,
@@ -216,10 +216,12 @@ def _reserve(volume: Volume, request: PrepareRequest, run_id: str) -> Standing:
     raise blocked(BlockedReason.RUN_ID_TAKEN, f"run {run_id} exists and belongs to {describe(standing.head)}")
 
 
-def _allocate(volume: Volume, request: PrepareRequest) -> Standing:
+def _allocate(volume: Volume, request: PrepareRequest, previous: Optional[Standing]) -> Standing:
     """The first free name of a fixed sequence: a retry walks the same one and finds what it made."""
     for attempt in range(_MAX_TRIES):
         run_id = allocated_run_id(request.sweep_name, request.owner.uid, request.fresh_number, attempt)
+        if previous is not None and run_id == previous.run_id:
+            continue
         made = volume.make_directory(layout_of(request, run_id).directory)
         standing = look(volume, request, run_id)
         mine = standing.held_by(request.owner.uid) and standing.superseded_by is None and standing.result is None

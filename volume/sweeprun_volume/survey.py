@@ -15,7 +15,7 @@ from sweeprun_protocol.prepare import PrepareRequest
 from sweeprun_protocol.records import Claim, InitRecord, Marker, Result, RunRecord, SupersededBy
 
 from .claims import read_head
-from .errors import UnsafeEntryError
+from .errors import TooManyEntriesError, UnsafeEntryError
 from .operations import DIRECTORY, Entry, Volume
 from .records_io import read_record
 
@@ -83,10 +83,21 @@ def foreign_markers(layout: RunLayout, run_id: str) -> tuple[str, str]:
 
 
 def siblings(volume: Volume, request: PrepareRequest) -> Iterator[Standing]:
-    """Every run of the sweep, by name."""
+    """Every run of the sweep, by name. One of others that cannot be read hinders nobody: it is no candidate.
+
+    Raises RecordError where it is ours, or where its claims do not even tell whose it is.
+    """
     for entry in volume.entries(parent_of(request)):
-        if entry.kind == DIRECTORY and is_run_id(entry.name):
-            yield look(volume, request, entry.name)
+        if entry.kind != DIRECTORY or not is_run_id(entry.name):
+            continue
+        try:
+            standing = look(volume, request, entry.name)
+        except (RecordError, UnsafeEntryError):
+            head = read_head(volume, layout_of(request, entry.name))
+            if head is not None and head.owner.uid == request.owner.uid:
+                raise
+            continue
+        yield standing
 
 
 def read_run(volume: Volume, layout: RunLayout) -> Optional[RunRecord]:
@@ -130,3 +141,5 @@ def _entries(volume: Volume, path: str) -> list[Entry]:
         return volume.entries(path)
     except UnsafeEntryError:
         return []  # it was replaced while we walked: its new owner's time is seen on the directory above
+    except TooManyEntriesError:
+        return []  # its own time is that of the newest entry, which is all that can be told in time

@@ -77,6 +77,8 @@ def _check_identity(manifest: Manifest, *, run_id: str, step: int, epoch: int) -
 
 def _check_file_set(volume: Volume, place: str, manifest: Manifest) -> None:
     expected = {file.path: file.size for file in manifest.files}
+    if not expected:
+        raise Refused(RefusalReason.MANIFEST_INVALID, "the manifest names no file", entry=MANIFEST)
     if MANIFEST in expected:
         raise Refused(RefusalReason.MANIFEST_INVALID, "the manifest names itself", entry=MANIFEST)
     found = dict(_sizes(volume, place))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import pickletools
 import posixpath
 import re
@@ -28,11 +29,15 @@ from sweeprun_volume.operations import DIRECTORY, FILE, LINK, Facts, Volume
 
 SUFFIXES = (".pt", ".pth", ".ckpt", ".bin")
 MAX_FOUND = 20_000
+MAX_PATH = 1024
+"""As records and reports carry it: what is not ASCII counts as its escape."""
 MAX_DEPTH = 8
 MAX_PICKLE_BYTES = 16 << 20
 """A pickle larger than this is not searched for the step."""
 
 _DIGITS = re.compile(r"[0-9]+")
+_VERSION = re.compile(r"-v[0-9]+$")
+"""Lightning's ending of a second file for the same step."""
 _STEP_KEYS = ("step", "global_step", "epoch")
 _INTEGER_OPCODES = frozenset({"BININT", "BININT1", "BININT2", "LONG1", "LONG4", "INT", "LONG"})
 _TEXT_OPCODES = frozenset({"SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE"})
@@ -47,6 +52,8 @@ class TorchFormat:
             facts = volume.facts(place)
             if facts is None:
                 continue
+            if len(json.dumps(path)) > MAX_PATH:
+                raise UnsafeEntryError(path, f"a checkpoint's path has at most {MAX_PATH} characters: move it away")
             step = step_in_name(posixpath.basename(path))
             if step is None:
                 step = _step_inside(volume, place) if kind == FILE else 0
@@ -56,6 +63,10 @@ class TorchFormat:
 
     def check(self, context: Context, path: str, *, step: int, epoch: int) -> Checked:  # noqa: ARG002
         place = posixpath.join(context.layout.directory, path)
+        try:
+            path.encode()
+        except UnicodeEncodeError:
+            raise Refused(RefusalReason.STRUCTURE, "its name is no UTF-8: no pod could be told of it") from None
         try:
             with context.volume.open_file(place) as (descriptor, facts):
                 checked = _check(context, Source(context.volume, descriptor, place, facts.size), path)
@@ -75,7 +86,7 @@ def foreign_digest(path: str, size: int, content: str) -> str:
 
 def step_in_name(name: str) -> Optional[int]:
     """Last whole number of the name without its suffix; None without one that could be a step."""
-    stem = name.rpartition(".")[0] or name
+    stem = _VERSION.sub("", name.rpartition(".")[0] or name)
     numbers = _DIGITS.findall(stem)
     if not numbers or len(numbers[-1]) > 15 or int(numbers[-1]) > MAX_STEP:
         return None
@@ -90,7 +101,8 @@ def step_in_pickle(data: bytes) -> Optional[int]:
         for opcode, argument, _ in pickletools.genops(io.BytesIO(data)):
             if opcode.name in _BETWEEN:
                 continue
-            number = argument if opcode.name in _INTEGER_OPCODES and isinstance(argument, int) else None
+            # type, not isinstance: protocol 0 writes True as an integer
+            number = argument if opcode.name in _INTEGER_OPCODES and type(argument) is int else None
             if key is not None and number is not None and 0 <= number <= MAX_STEP:
                 steps.setdefault(key, number)
             named = opcode.name in _TEXT_OPCODES and argument in _STEP_KEYS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from typing import NoReturn
 
 from sweeprun_protocol.reasons import RefusalReason
 from sweeprun_volume.formats import Refused
@@ -24,6 +25,8 @@ _CENTRAL_HEADER = struct.Struct("<4s6H3L5H2L")
 _LOCAL_HEADER = struct.Struct("<4s5H3L2H")
 _ABSENT32 = 0xFFFFFFFF
 _ENCRYPTED = 0x1
+_TAIL = 1 << 18
+"""Bytes that are searched for an end record that is not at the end."""
 
 
 @dataclass(frozen=True)
@@ -79,15 +82,24 @@ def _locate(source: Source) -> tuple[int, int, int, int]:
     at = source.size - _END.size
     fields = _END.unpack(source.read(at, _END.size))
     if fields[0] != _END_MAGIC or fields[7] != 0:
-        raise Refused(
-            RefusalReason.TRUNCATED, "the file does not end with a zip end record: cut off, or something follows it"
-        )
+        _refuse_end(source)
     count, size, start = fields[4], fields[5], fields[6]
     if at >= _LOCATOR.size and _END64.size <= at:
         locator = _LOCATOR.unpack(source.read(at - _LOCATOR.size, _LOCATOR.size))
         if locator[0] == _LOCATOR_MAGIC:
             return _locate64(source, locator[2], at - _LOCATOR.size)
     return count, start, size, at
+
+
+def _refuse_end(source: Source) -> NoReturn:
+    tail = source.read(max(0, source.size - _TAIL), min(_TAIL, source.size))
+    at = tail.rfind(_END_MAGIC)
+    if at < 0:
+        raise Refused(RefusalReason.TRUNCATED, "the file does not end with a zip end record: it was cut off")
+    offset = source.size - len(tail) + at + _END.size
+    raise Refused(
+        RefusalReason.STRUCTURE, f"the archive ends at byte {offset} of {source.size}: something follows", offset=offset
+    )
 
 
 def _locate64(source: Source, at: int, expected_end: int) -> tuple[int, int, int, int]:
@@ -106,15 +118,16 @@ def _members(source: Source, directory: bytes, count: int) -> list[Member]:
         fields = _CENTRAL_HEADER.unpack_from(directory, at)
         name_end = at + _CENTRAL_HEADER.size + fields[10]
         extra_end = name_end + fields[11]
-        name = directory[at + _CENTRAL_HEADER.size : name_end].decode("utf-8", "replace")
-        members.append(_member(source, name, fields, directory[name_end:extra_end]))
+        raw = directory[at + _CENTRAL_HEADER.size : name_end]
+        members.append(_member(source, raw, fields, directory[name_end:extra_end]))
         at = extra_end + fields[12]
     if len(members) != count:
         raise Refused(RefusalReason.STRUCTURE, f"{len(members)} entries in the directory, {count} announced")
     return members
 
 
-def _member(source: Source, name: str, fields: tuple[int, ...], extra: bytes) -> Member:
+def _member(source: Source, raw: bytes, fields: tuple[int, ...], extra: bytes) -> Member:
+    name = raw.decode("utf-8", "replace")
     flags, method, crc, packed, size, header = fields[3], fields[4], fields[7], fields[8], fields[9], fields[16]
     wide = [value for value in (size, packed, header) if value == _ABSENT32]
     if wide:
@@ -127,6 +140,8 @@ def _member(source: Source, name: str, fields: tuple[int, ...], extra: bytes) ->
     local = _LOCAL_HEADER.unpack(source.read(header, _LOCAL_HEADER.size))
     if local[0] != _LOCAL:
         raise Refused(RefusalReason.STRUCTURE, f"no local header at byte {header}", entry=name, offset=header)
+    if source.read(header + _LOCAL_HEADER.size, local[9]) != raw:
+        raise Refused(RefusalReason.STRUCTURE, "its header has another name than the directory", entry=name)
     return Member(name, crc, size, header, header + _LOCAL_HEADER.size + local[9] + local[10])
 
 
