@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import threading
 import time
 from collections.abc import Collection, Mapping, Sequence
 from types import FrameType
@@ -83,7 +82,8 @@ class _Execution:
         self._settings = settings
         self._progress = progress
         self._command = child
-        self._fenced = threading.Event()
+        self._later: Optional[int] = None
+        """Epoch of a later claim, once one is seen."""
 
     def run(self, command: Sequence[str], environ: Mapping[str, str]) -> int:
         receiver = _receiver()
@@ -99,8 +99,9 @@ class _Execution:
         code = self._command.wait()
         stops = self._command.stops
         watch.finish()
-        if self._fenced.is_set():
+        if self._later is not None:
             self._command.kill_the_rest()
+            say(f"epoch {self._later} was claimed: this attempt, of {self._place.run.epoch}, is over")
             return self._end(ExitCode.FENCED, stops=stops)
         within(SAMPLE_SECONDS, watch.sample)
         return self._end(code, stops=stops)
@@ -146,9 +147,8 @@ class _Execution:
 
     def _on_fenced(self, later: int) -> None:
         """Killed, not asked: a polite end would close the W&B run that the later epoch's attempt writes."""
-        self._fenced.set()
+        self._later = later
         self._command.kill()
-        say(f"epoch {later} was claimed: this attempt, of {self._place.run.epoch}, is over")
 
 
 def _receiver() -> Optional[Receiver]:

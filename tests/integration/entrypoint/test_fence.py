@@ -18,15 +18,26 @@ def test_a_later_claim_ends_training_at_once_with_a_code_of_its_own(pod, run):
     assert run.end_record().told_to_stop is False
 
 
+WORKER = """
+import os, signal, time
+signal.signal(signal.SIGTERM, lambda *_: print("polite", file=open("polite", "w"), flush=True))
+print(os.getpid(), file=open("worker", "w"), flush=True)
+while True:
+    time.sleep(60)
+"""
+LAUNCHER = (
+    "import subprocess, sys; subprocess.Popen([sys.executable, '-ISc', sys.argv[1]], start_new_session=True).wait()"
+)
+
+
 def test_processes_with_sessions_of_their_own_end_with_it(pod, run):
     # as torchrun's workers and W&B's service have: the latter would close the run politely when its program is gone
-    worker = "import os, time; print(os.getpid(), file=open('worker', 'w'), flush=True); time.sleep(60)"
-    start = "import subprocess, sys; subprocess.Popen([sys.executable, '-ISc', sys.argv[1]], start_new_session=True)"
-    pod.start([*python(f"{start}.wait()"), worker])
+    pod.start([*python(LAUNCHER), WORKER])
     number = int(pod.trace("worker"))
     run.claim(2)
     assert pod.end().code == ExitCode.FENCED
     wait_until(lambda: not alive(number), "the worker ends", seconds=1)
+    assert not (pod.directory / "polite").exists()
 
 
 def test_a_fenced_leader_waits_for_nobody(new_pod, two):
