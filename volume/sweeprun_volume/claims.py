@@ -57,10 +57,15 @@ def claim_epoch(
     owner: Owner,
     prepare: int,
     head: Optional[Claim],
+    take: bool,
     lost: BlockedReason,
     now: Callable[[], float],
 ) -> Claim:
     """Make the epoch after `head` ours; a retry of the same prepare gets the epoch it already has.
+
+    Args:
+        take: `head` may be another owner's, who was proved to be gone.
+        lost: what to answer where another owner holds the run.
 
     Raises:
         Stopped: Superseded where a later prepare of this owner is at the head; Blocked(`lost`) where someone else was
@@ -72,6 +77,8 @@ def claim_epoch(
                 return head
             if head.prepare > prepare:
                 raise superseded(head, prepare)
+        elif head is not None and not take:
+            raise blocked(lost, f"{describe(head)} holds epoch {head.epoch} of run {run_id}")
         epoch = head.epoch + 1 if head is not None else 1
         if epoch > MAX_EPOCH:
             raise blocked(BlockedReason.RECORD_INVALID, f"{layout.claims}: no epoch is left after {MAX_EPOCH}")

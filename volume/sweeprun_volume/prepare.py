@@ -139,6 +139,7 @@ class _Preparation:
             owner=self.request.owner,
             prepare=self.request.prepare,
             head=standing.head,
+            take=run.lost is BlockedReason.ADOPTION_LOST,
             lost=run.lost,
             now=self.clock.now,
         )

@@ -208,12 +208,18 @@ def _reserve(volume: Volume, request: PrepareRequest, run_id: str) -> Standing:
     layout = layout_of(request, run_id)
     made = volume.make_directory(layout.directory)
     standing = look(volume, request, run_id)
-    usable = standing.superseded_by is None and standing.result is None
-    if made or (standing.held_by(request.owner.uid) and usable):
-        return standing
-    if standing.head is None and usable and not standing.foreign_marker and _is_empty(volume, request, standing):
+    if _may_become_ours(volume, request, standing, made=made):
         return standing
     raise blocked(BlockedReason.RUN_ID_TAKEN, f"run {run_id} exists and belongs to {describe(standing.head)}")
+
+
+def _may_become_ours(volume: Volume, request: PrepareRequest, standing: Standing, *, made: bool) -> bool:
+    """The directory that we made may hold the claim of somebody who found it empty: the claim decides, not the name."""
+    if standing.superseded_by is not None or standing.result is not None:
+        return False
+    if standing.head is not None:
+        return standing.held_by(request.owner.uid)
+    return made or (not standing.foreign_marker and _is_empty(volume, request, standing))
 
 
 def _allocate(volume: Volume, request: PrepareRequest, previous: Optional[Standing]) -> Standing:
@@ -224,9 +230,7 @@ def _allocate(volume: Volume, request: PrepareRequest, previous: Optional[Standi
             continue
         made = volume.make_directory(layout_of(request, run_id).directory)
         standing = look(volume, request, run_id)
-        mine = standing.held_by(request.owner.uid) and standing.superseded_by is None and standing.result is None
-        unused = standing.head is None and not standing.foreign_marker and standing.result is None
-        if made or mine or (unused and _is_empty(volume, request, standing)):
+        if _may_become_ours(volume, request, standing, made=made):
             return standing
     raise blocked(BlockedReason.RUN_ID_TAKEN, f"{_MAX_TRIES} run IDs in a row are taken below {parent_of(request)}")
 

@@ -22,7 +22,7 @@ from sweeprun_volume.prepare import prepare
 LAYOUT = RunLayout("run")
 
 
-def claim(volume, *, owner=OWNER, prepare=0, head=None):
+def claim(volume, *, owner=OWNER, prepare=0, head=None, take=False):
     return claim_epoch(
         volume,
         LAYOUT,
@@ -30,6 +30,7 @@ def claim(volume, *, owner=OWNER, prepare=0, head=None):
         owner=owner,
         prepare=prepare,
         head=head,
+        take=take,
         lost=BlockedReason.CLAIM_LOST,
         now=lambda: 1.0,
     )
@@ -60,6 +61,28 @@ def test_whoever_is_slower_loses_and_is_told_to_whom(tmp_path):
     assert "uid-1" in stopped.value.message
 
 
+def test_the_head_of_another_owner_is_followed_only_by_an_adopter(tmp_path):
+    volume = Volume(str(tmp_path))
+    head = claim(volume, owner=OTHER)
+    with pytest.raises(Stopped) as stopped:
+        claim(volume, head=head)
+    assert stopped.value.blocked is BlockedReason.CLAIM_LOST
+    assert claim(volume, head=head, take=True).epoch == 2
+
+
+def test_a_directory_that_we_made_is_not_ours_once_another_claimed_it(sweep):
+    """Between our mkdir and our look."""
+    run_id = "wanted"
+
+    def before(operation, path):
+        if operation == "fsync-directory" and path.endswith(f"runs/{run_id}") and not sweep.claims(run_id):
+            assert sweep.ask(make_request(owner=OTHER, run_id=run_id)).outcome is Outcome.FRESH
+
+    report = sweep.ask(make_request(run_id=run_id), before=before)
+    assert (report.outcome, report.blocked) == (Outcome.BLOCKED, BlockedReason.RUN_ID_TAKEN)
+    assert [item["owner"]["uid"] for item in sweep.claims(run_id)] == ["uid-1"]
+
+
 def test_an_older_prepare_finds_a_later_one_at_the_head(tmp_path):
     volume = Volume(str(tmp_path))
     claim(volume, prepare=4)
@@ -76,7 +99,7 @@ def test_nothing_is_decided_once_a_later_claim_exists(tmp_path):
     with pytest.raises(Stopped) as stopped:
         still_head(volume, LAYOUT, first)
     assert stopped.value.outcome is Outcome.SUPERSEDED
-    third = claim(volume, owner=OTHER, head=second)
+    third = claim(volume, owner=OTHER, head=second, take=True)
     with pytest.raises(Stopped) as stopped:
         still_head(volume, LAYOUT, second)
     assert stopped.value.blocked is BlockedReason.CLAIM_LOST
@@ -97,7 +120,7 @@ def test_a_listing_that_lags_does_not_hide_the_head(tmp_path, monkeypatch):
 def test_no_epoch_follows_the_last_one(tmp_path):
     volume = Volume(str(tmp_path))
     with pytest.raises(Stopped) as stopped:
-        claim(volume, head=Claim(MAX_EPOCH, "r", OTHER, 0, 1.0))
+        claim(volume, head=Claim(MAX_EPOCH, "r", OWNER, -1, 1.0))
     assert stopped.value.blocked is BlockedReason.RECORD_INVALID
 
 
@@ -143,7 +166,7 @@ def test_of_ten_owners_in_ten_processes_one_adopts_the_run(sweep, tmp_path):
     reports = race(tmp_path, [make_request(owner=owner, adoption=taking) for owner in owners])
     won = [report for report in reports if report.outcome is Outcome.RESUME]
     lost = [report for report in reports if report.blocked is BlockedReason.ADOPTION_LOST]
-    assert (len(won), len(lost)) == (1, 9), [report.message for report in reports]
+    assert (len(won), len(lost)) == (1, 9), [(report.outcome.value, report.message) for report in reports]
     assert (won[0].run_id, won[0].epoch, won[0].checkpoint.step) == (run_id, 2, 100)
     assert [item["epoch"] for item in sweep.claims(run_id)] == [1, 2]
 
@@ -153,7 +176,7 @@ def test_of_ten_owners_that_name_one_new_run_one_gets_it(sweep, tmp_path):
     reports = race(tmp_path, [make_request(owner=owner, run_id="wanted") for owner in owners])
     won = [report for report in reports if report.outcome is Outcome.FRESH]
     lost = [report for report in reports if report.blocked is BlockedReason.RUN_ID_TAKEN]
-    assert (len(won), len(lost)) == (1, 9), [report.message for report in reports]
+    assert (len(won), len(lost)) == (1, 9), [(report.outcome.value, report.message) for report in reports]
     assert len(sweep.claims("wanted")) == 1
     assert len({report.volume_id for report in reports}) == 1
 
