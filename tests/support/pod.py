@@ -65,15 +65,18 @@ class Ended:
 
 
 class Pod:
-    """One slot. `directory` is for what the command leaves as traces; it is the command's working directory."""
+    """One slot. `program` is the zipapp, or a directory of the same files.
 
-    def __init__(self, pyz: Path, run: RunDirectory, directory: Path, *, slot: str = "master-0") -> None:
+    `directory` is for what the command leaves as traces; it is the command's working directory.
+    """
+
+    def __init__(self, program: Path, run: RunDirectory, directory: Path, *, slot: str = "master-0") -> None:
         self.run_directory = run
         self.directory = directory
         self.termination_log = directory / f"termination-{slot}"
         self.termination_log.touch()
         self.port: int | None = None
-        self.entrypoint = [sys.executable, "-I", "-S", str(pyz)]
+        self.entrypoint = [sys.executable, "-I", "-S", str(program)]
         self._slot = slot
         self._process: subprocess.Popen[Any] | None = None
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import compileall
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,18 +24,34 @@ def pyz(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return output
 
 
+@pytest.fixture(scope="session")
+def unpacked(pyz: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same files, compiled once: from a zip Python compiles them anew at every start."""
+    directory = tmp_path_factory.mktemp("unpacked")
+    with zipfile.ZipFile(pyz) as archive:
+        archive.extractall(directory)
+    compileall.compile_dir(directory, quiet=2)
+    return directory
+
+
+@pytest.fixture
+def program(unpacked: Path) -> Path:
+    """What the pods of a test run; modules whose subject is the start itself take the zipapp."""
+    return unpacked
+
+
 @pytest.fixture
 def run(tmp_path: Path) -> RunDirectory:
     return RunDirectory(tmp_path / "volume")
 
 
 @pytest.fixture
-def new_pod(pyz: Path, run: RunDirectory, tmp_path: Path) -> Iterator[Callable[..., Pod]]:
+def new_pod(program: Path, run: RunDirectory, tmp_path: Path) -> Iterator[Callable[..., Pod]]:
     """A pod of one slot; the second argument is another run directory than the test's own."""
     made: list[Pod] = []
 
     def new(slot: str = "master-0", of: RunDirectory = run) -> Pod:
-        made.append(Pod(pyz, of, tmp_path, slot=slot))
+        made.append(Pod(program, of, tmp_path, slot=slot))
         return made[-1]
 
     yield new

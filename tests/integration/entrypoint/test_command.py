@@ -15,7 +15,12 @@ OURS = {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "SWEEPRUN_PROGRESS_SOCKET"}
 WAITS = "while :; do sleep 0.02; done"
 
 
-@pytest.mark.parametrize("code", [0, 1, 3, 137, 255])
+@pytest.fixture
+def program(pyz):
+    return pyz
+
+
+@pytest.mark.parametrize("code", [0, 3, 255])
 def test_the_exit_code_is_the_commands(pod, run, code):
     assert pod.run(sh(f"exit {code}")).code == code
     assert run.end_record().exit_code == code

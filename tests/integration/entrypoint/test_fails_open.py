@@ -3,9 +3,16 @@
 import os
 import socket
 
+import pytest
+
 from support.pod import free_port, sh, wait_until
 
 UNTIL_GO = "echo ready > ready; until [ -e go ]; do sleep 0.02; done; exit 7"
+
+
+@pytest.fixture
+def program(pyz):
+    return pyz
 
 
 def go(pod):
