@@ -50,6 +50,7 @@ def test_a_volume_that_recovers_in_time_gets_the_record(run, monkeypatch):
     assert run.end_record() == end()
 
 
+@pytest.mark.timeout(30)
 def test_a_volume_that_never_answers_is_left_behind(run, capfd):
     answer = threading.Event()
     try:
@@ -67,6 +68,7 @@ def test_without_a_thread_to_spare_the_end_is_recorded_all_the_same(run, monkeyp
     assert publish_end(place_of(run, lambda _: 0), end(), seconds=1)
 
 
+@pytest.mark.timeout(30)
 def test_what_does_not_return_in_time_is_none():
     answer = threading.Event()
     assert within(0.01, answer.wait) is None
