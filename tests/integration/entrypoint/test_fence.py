@@ -41,7 +41,8 @@ def test_processes_with_sessions_of_their_own_end_with_it(pod, run):
 
 
 def test_a_fenced_leader_waits_for_nobody(new_pod, two):
-    pod = new_pod("master-0", two).start(sh(POLITE))
+    environ = new_pod("master-0", two).environ(SWEEPRUN_GRACE_SECONDS="60")  # a failed leader would wait half of it
+    pod = new_pod("master-0", two).start(sh(POLITE), environ=environ)
     pod.trace("ready")
     two.claim(2)
     assert pod.end(seconds=10).code == ExitCode.FENCED
