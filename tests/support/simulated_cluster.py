@@ -95,8 +95,11 @@ class SimulatedCluster(MemoryGateway):
             self._operate(job)
         jobs = {raw["metadata"]["uid"] for kind in ("PyTorchJob", "Job") for raw in self.all(kind)}
         for pod in self.all("Pod"):
-            if pod["metadata"]["ownerReferences"][0]["uid"] not in jobs:
+            orphan = pod["metadata"]["ownerReferences"][0]["uid"] not in jobs
+            if orphan and REPLICA_TYPE_LABEL in pod["metadata"]["labels"]:
                 self.terminate(pod)
+            elif orphan:
+                self.remove("Pod", pod["metadata"]["name"])
         for job in self.all("Job"):
             self._answer(job, trouble)
         for pod in self.trainers():
