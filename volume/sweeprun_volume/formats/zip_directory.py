@@ -94,9 +94,9 @@ def _locate(source: Source) -> tuple[int, int, int, int]:
 def _refuse_end(source: Source) -> NoReturn:
     tail = source.read(max(0, source.size - _TAIL), min(_TAIL, source.size))
     at = tail.rfind(_END_MAGIC)
-    if at < 0:
-        raise Refused(RefusalReason.TRUNCATED, "the file does not end with a zip end record: it was cut off")
     offset = source.size - len(tail) + at + _END.size
+    if at < 0 or offset >= source.size:
+        raise Refused(RefusalReason.TRUNCATED, "the file does not end with a zip end record: it was cut off")
     raise Refused(
         RefusalReason.STRUCTURE, f"the archive ends at byte {offset} of {source.size}: something follows", offset=offset
     )

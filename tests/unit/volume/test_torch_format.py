@@ -1,0 +1,323 @@
+"""Files of torch.save, by the real torch: every byte of an entry counts, and nothing of them is executed."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import pickle
+import random
+import struct
+import zipfile
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from support.volume_checkpoints import flip, largest_entry, rewrite, saved, stored, zero
+from sweeprun_protocol.layout import RunLayout
+from sweeprun_protocol.reasons import BlockedReason, Format, Level, Outcome, RefusalReason, StartReason
+from sweeprun_volume.clock import Clock, Deadline
+from sweeprun_volume.formats import Context, Refused
+from sweeprun_volume.formats.torch_zip import TorchFormat, step_in_name, step_in_pickle
+from sweeprun_volume.operations import Volume
+
+GOOD = ("plain.pt", "last.ckpt", "weights.pt")
+
+
+def check(root, path, *, level=Level.FULL):
+    context = Context(Volume(str(root)), RunLayout(""), "run-1", level, Deadline.after(60, Clock()))
+    return TorchFormat().check(context, path, step=0, epoch=0)
+
+
+def refusal(tmp_path, data):
+    (tmp_path / "x.pt").write_bytes(data)
+    with pytest.raises(Refused) as refused:
+        check(tmp_path, "x.pt")
+    return refused.value
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_an_undamaged_file_is_read_whole_and_passes(name, torch_samples, tmp_path):
+    (tmp_path / name).write_bytes(torch_samples[name])
+    checked = check(tmp_path, name)
+    assert (checked.bytes, checked.note) == (len(torch_samples[name]), "")
+    assert checked.digest.startswith("sha256:")
+
+
+def test_a_file_saved_without_crcs_passes_and_says_what_was_not_covered(torch_samples, tmp_path):
+    (tmp_path / "x.pt").write_bytes(torch_samples["unchecked.pt"])
+    assert "no CRCs" in check(tmp_path, "x.pt").note
+
+
+DAMAGE = {
+    "one bit in tensor data": (lambda data: flip(data, largest_entry(data).offset + 5000), "CrcMismatch", "data/"),
+    "one bit in the pickle": (lambda data: flip(data, stored(data, "data.pkl").offset + 9), "CrcMismatch", "data.pkl"),
+    "one bit in the version": (lambda data: flip(data, stored(data, "/version").offset), "CrcMismatch", "version"),
+    "a page of zeros": (lambda data: zero(data, largest_entry(data).offset + 4096, 4096), "CrcMismatch", "data/"),
+    "one byte short": (lambda data: data[:-1], "Truncated", None),
+    "half of it": (lambda data: data[: len(data) // 2], "Truncated", None),
+    "ten bytes": (lambda data: data[:10], "Truncated", None),
+    "empty": (lambda data: b"", "Truncated", None),
+    "zeros of the same size": (lambda data: bytes(len(data)), "UnknownFormat", None),
+    "its second half zeros": (lambda data: zero(data, len(data) // 2, len(data)), "Truncated", None),
+    "trailing garbage": (lambda data: data + b"x" * 70, "StructureInvalid", None),
+    "trailing zeros, as preallocated": (lambda data: data + bytes(100_000), "StructureInvalid", None),
+    "another file behind it": (lambda data: data + data, "StructureInvalid", None),
+    "a header that is gone": (lambda data: zero(data, 0, 30), "UnknownFormat", None),
+    "one bit in an entry's name": (lambda data: flip(data, 30), "StructureInvalid", None),
+    "one bit in an entry's CRC": (
+        lambda data: flip(data, data.index(b"PK\x01\x02") + 16),
+        "CrcMismatch",
+        "data.pkl",
+    ),
+    "a damaged directory": (lambda data: flip(data, data.index(b"PK\x01\x02") + 1), "StructureInvalid", None),
+}
+
+
+@pytest.mark.parametrize(("damage", "reason", "entry"), DAMAGE.values(), ids=DAMAGE.keys())
+def test_what_is_damaged_is_refused_with_its_reason_and_entry(damage, reason, entry, torch_samples, tmp_path):
+    found = refusal(tmp_path, damage(torch_samples["plain.pt"]))
+    assert found.reason == reason, found.message
+    if entry is not None:
+        assert entry in found.entry
+
+
+def test_every_sampled_bit_of_every_entry_counts(torch_samples, tmp_path):
+    data = torch_samples["last.ckpt"]
+    rng = random.Random(1)
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        names = [item.filename for item in archive.infolist() if item.file_size]
+    for name in names:
+        entry = stored(data, name)
+        for offset in rng.sample(range(entry.size), min(entry.size, 12)):
+            found = refusal(tmp_path, flip(data, entry.offset + offset, rng.randrange(8)))
+            assert (found.reason, found.entry) == (RefusalReason.CRC_MISMATCH, name)
+
+
+def test_a_file_cut_anywhere_is_refused(torch_samples, tmp_path):
+    data = torch_samples["plain.pt"]
+    for size in random.Random(2).sample(range(len(data)), 60):
+        assert refusal(tmp_path, data[:size]).reason is RefusalReason.TRUNCATED
+
+
+def test_the_format_before_zip_is_not_understood(torch_samples, tmp_path):
+    assert refusal(tmp_path, torch_samples["legacy.pt"]).reason is RefusalReason.UNKNOWN_FORMAT
+
+
+def zipped(entries, *, compression=zipfile.ZIP_STORED):
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", compression) as archive:
+        for name, data in entries:
+            archive.writestr(name, data)
+    return stream.getvalue()
+
+
+def with_end(data, **changes):
+    """The end record with some of its numbers changed."""
+    fields = dict(zip(("count", "size", "start"), struct.unpack_from("<HLL", data, len(data) - 12), strict=True))
+    fields.update(changes)
+    return data[:-12] + struct.pack("<HLLH", fields["count"], fields["size"], fields["start"], 0)
+
+
+ABSURD = {
+    "a bomb": (
+        lambda: zipped([("a/data.pkl", b""), ("a/data/0", bytes(10 << 20))], compression=zipfile.ZIP_DEFLATED),
+        "StructureInvalid",
+    ),
+    "no data.pkl": (lambda: zipped([("a/x", b"1")]), "UnknownFormat"),
+    "more entries announced than there are": (lambda: with_end(saved({}), count=9), "StructureInvalid"),
+    "a directory beyond the end": (lambda: with_end(saved({}), start=1 << 30), "StructureInvalid"),
+    "a directory larger than any": (lambda: with_end(saved({}), size=0xFFFFFFF0), "LimitExceeded"),
+    "a directory that is the file": (
+        lambda: with_end(saved({}), start=0, size=len(saved({})) - 22),
+        "StructureInvalid",
+    ),
+    "two entries of one name": (
+        lambda: zipped([("a/data.pkl", b"1"), ("a/data/0", b"2"), ("a/data/1", b"3")]).replace(b"data/1", b"data/0"),
+        "StructureInvalid",
+    ),
+    "an entry in another one's place": (
+        lambda: _second_points_to_first(zipped([("a/data.pkl", b"11"), ("a/data.pkm", b"22")])),
+        "StructureInvalid",
+    ),
+    "a zip64 record with a count without end": (
+        lambda: _with_zip64(saved({}), count=1 << 40),
+        "LimitExceeded",
+    ),
+}
+
+
+def _second_points_to_first(data):
+    at = data.index(b"PK\x01\x02", data.index(b"PK\x01\x02") + 1)
+    return data[: at + 42] + bytes(4) + data[at + 46 :]
+
+
+def _with_zip64(data, *, count):
+    size, start = struct.unpack_from("<LL", data, len(data) - 10)
+    body = data[:-22]
+    record = struct.pack("<4sQ2H2L4Q", b"PK\x06\x06", 44, 45, 45, 0, 0, count, count, size, start)
+    locator = struct.pack("<4sLQL", b"PK\x06\x07", 0, len(body), 1)
+    return body + record + locator + data[-22:]
+
+
+@pytest.mark.parametrize(("make", "reason"), ABSURD.values(), ids=ABSURD.keys())
+def test_an_archive_that_contradicts_itself_is_refused_without_its_numbers_being_believed(make, reason, tmp_path):
+    assert refusal(tmp_path, make()).reason == reason
+
+
+def test_a_zip64_archive_is_read(tmp_path):
+    data = saved({"step": 3})
+    (tmp_path / "x.pt").write_bytes(_with_zip64(data, count=3))
+    assert check(tmp_path, "x.pt").bytes > 0
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, 10**6), st.binary(min_size=1, max_size=8))
+def test_bytes_written_over_any_place_never_end_in_anything_but_a_verdict(tmp_path_factory, position, data):
+    root = tmp_path_factory.getbasetemp()
+    whole = saved({"step": 7, "rest": "x" * 50})
+    at = position % len(whole)
+    (root / "fuzzed.pt").write_bytes(whole[:at] + data + whole[at + len(data) :])
+    with contextlib.suppress(Refused):
+        check(root, "fuzzed.pt")
+
+
+@given(st.binary(max_size=200))
+def test_a_pickle_of_any_bytes_gives_a_step_or_none(data):
+    step = step_in_pickle(data)
+    assert step is None or type(step) is int
+
+
+def test_a_truth_value_under_the_key_is_no_step():
+    assert step_in_pickle(b"(Vstep\nI01\ns.") is None
+    assert step_in_pickle(b"(Vstep\nI7\ns.") == 7
+
+
+class Malicious:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+def test_a_malicious_pickle_is_not_executed(sweep, tmp_path):
+    trap = str(tmp_path / "executed")
+    sweep.prepare()
+    state = {"step": 5, "trap": Malicious(trap)}
+    sweep.put("model.pt", saved(state))
+    report = sweep.prepare()
+    assert (report.outcome, report.checkpoint.step) == (Outcome.RESUME, 5)
+    assert not os.path.exists(trap)
+    pickle.loads(pickle.dumps(state))
+    assert os.path.exists(trap), "it would have been seen"
+
+
+@pytest.mark.parametrize(
+    ("name", "step"),
+    [
+        ("step-500.pt", 500),
+        ("epoch=3-step=1500.ckpt", 1500),
+        ("epoch=3-step=1500-v2.ckpt", 1500),
+        ("checkpoint_0007.pth", 7),
+        ("last.ckpt", None),
+        ("x-9999999999999999999.pt", None),
+    ],
+)
+def test_the_step_is_the_last_number_of_the_name(name, step):
+    assert step_in_name(name) == step
+
+
+# -- through prepare ---------------------------------------------------------------------------------------------------
+
+
+def test_the_newest_whole_file_is_resumed_from_and_its_step_read_inside(sweep, torch_samples):
+    sweep.prepare()
+    sweep.put("step-100.pt", torch_samples["plain.pt"])
+    sweep.put("last.ckpt", torch_samples["last.ckpt"])
+    report = sweep.prepare()
+    assert (report.checkpoint.path, report.checkpoint.step) == ("checkpoints/last.ckpt", 70_000)
+
+
+def test_links_are_passed_over_and_what_is_no_file_is_refused(sweep, torch_samples, tmp_path):
+    sweep.prepare()
+    whole = sweep.put("step-100.pt", torch_samples["plain.pt"])
+    (whole.parent / "last-900.pt").symlink_to(whole)
+    os.mkfifo(whole.parent / "step-200.pt")
+    report = sweep.prepare()
+    assert report.checkpoint.step == 100
+    assert [(item.path, item.reason) for item in report.refused] == [
+        ("checkpoints/step-200.pt", RefusalReason.NOT_A_REGULAR_FILE)
+    ]
+    with pytest.raises(Refused) as refused:
+        check(whole.parent, "last-900.pt")
+    assert refused.value.reason is RefusalReason.NOT_A_REGULAR_FILE
+
+
+def test_damage_after_the_first_full_look_is_seen_where_the_file_has_no_crcs(sweep, torch_samples):
+    """No write, no other time, no CRC: only the digest that was recorded then."""
+    sweep.prepare()
+    path = sweep.put("step-100.pt", torch_samples["unchecked.pt"])
+    assert sweep.prepare().checkpoint.step == 100
+    data = path.read_bytes()
+    rewrite(path, flip(data, largest_entry(data).offset + 100), keep_time=True)
+    report = sweep.prepare(pinned=None, fresh_number=1)
+    assert (report.outcome, report.reason) == (Outcome.FRESH, StartReason.ALL_REFUSED)
+    assert report.refused[0].reason is RefusalReason.DIGEST_MISMATCH
+
+
+def test_a_file_that_is_written_while_it_is_read_is_refused(tmp_path, torch_samples, monkeypatch):
+    path = tmp_path / "x.pt"
+    path.write_bytes(torch_samples["plain.pt"])
+    read = os.preadv
+
+    def written(descriptor, buffers, offset):
+        count = read(descriptor, buffers, offset)
+        os.utime(path, ns=(1, 1))
+        return count
+
+    monkeypatch.setattr(os, "preadv", written)
+    with pytest.raises(Refused) as refused:
+        check(tmp_path, "x.pt")
+    assert refused.value.reason is RefusalReason.CHANGED
+
+
+def test_fast_reads_the_directory_only(tmp_path, torch_samples):
+    data = torch_samples["plain.pt"]
+    (tmp_path / "x.pt").write_bytes(flip(data, largest_entry(data).offset + 50))
+    checked = check(tmp_path, "x.pt", level=Level.FAST)
+    assert (checked.digest, "contents were not" in checked.note) == (None, True)
+    (tmp_path / "x.pt").write_bytes(data[:-1])
+    with pytest.raises(Refused):
+        check(tmp_path, "x.pt", level=Level.FAST)
+
+
+def test_a_format_that_was_chosen_hides_the_other(sweep):
+    sweep.prepare()
+    sweep.save(100)
+    sweep.put("step-200.pt", saved({"step": 200}))
+    assert sweep.prepare(format=Format.TORCH).checkpoint.step == 200
+
+
+def test_a_name_that_is_no_utf8_is_refused_and_put_aside(sweep):
+    sweep.prepare()
+    sweep.put("step-100.pt", saved({"step": 100}))
+    name = os.fsencode(sweep.directory() / "checkpoints") + b"/\xff-200.pt"
+    with open(name, "wb") as stream:
+        stream.write(saved({"step": 200}))
+    report = sweep.prepare()
+    assert report.checkpoint.step == 100
+    assert [item.reason for item in report.refused] == [RefusalReason.STRUCTURE]
+    assert report.encode()
+    assert not os.path.exists(name)
+    assert sweep.prepare().checkpoint.step == 100
+
+
+def test_a_path_longer_than_a_record_carries_is_blocked_before_anything_is_decided(sweep):
+    sweep.prepare()
+    sweep.put("/".join(["d" * 200] * 6) + "/step-1.pt", saved({"step": 1}))
+    for _ in range(2):
+        report = sweep.ask(sweep.next_request())
+        assert report.blocked is BlockedReason.RECORD_INVALID
+        assert "move it away" in report.message
