@@ -123,8 +123,10 @@ deploy() {
   load_image "$operator_image"
   load_image "$trainer_image"
 
-  mkdir -p "$shared/sweeps"
-  chown 1000:1000 "$shared/sweeps" 2>/dev/null || chmod 1777 "$shared/sweeps" # not everyone is root
+  # The kubelet would make the subPath of the examples as root.
+  mkdir -p "$shared/sweeps/experiments"
+  chown 1000:1000 "$shared/sweeps" "$shared/sweeps/experiments" 2>/dev/null ||
+    chmod 1777 "$shared/sweeps" "$shared/sweeps/experiments" # not everyone is root
   kubectl apply --server-side --force-conflicts -f "$here/sandbox.yaml" >/dev/null
   [ -f "$chart/Chart.yaml" ] || { say "no chart yet: the operator is not installed"; return 0; }
   helm upgrade --install sweeprun "$chart" --namespace sweeprun-system --create-namespace \

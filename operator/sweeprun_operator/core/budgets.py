@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from sweeprun_operator.api.spec import Backoff, Limits
 from sweeprun_operator.api.status import Kind, SinceProgress, SweepRunStatus
 
-PREPARE_INITIAL_SECONDS = 10.0
-PREPARE_MAX_SECONDS = 600.0
 PREPARE_FAILURES_UNTIL_STUCK = 3
 
 
@@ -67,9 +65,9 @@ def backoff_seconds(backoff: Backoff, kind: Kind | None, since: SinceProgress) -
     return _doubled(backoff.initial_seconds, backoff.max_seconds, count)
 
 
-def prepare_backoff_seconds(failures: int) -> float:
+def prepare_backoff_seconds(backoff: Backoff, failures: int) -> float:
     """Before the next prepare, after so many in a row without a usable answer."""
-    return _doubled(PREPARE_INITIAL_SECONDS, PREPARE_MAX_SECONDS, failures)
+    return _doubled(backoff.initial_seconds, backoff.max_seconds, failures)
 
 
 def _doubled(initial: float, most: float, count: int) -> float:

@@ -73,7 +73,7 @@ def failed(draft: Draft, problem: str, *, stuck: str | None = None, event: str =
     if draft.current.stopping:
         return finishing.stop(draft)
     failures = draft.current.prepare_failures + 1
-    seconds = budgets.prepare_backoff_seconds(failures)
+    seconds = budgets.prepare_backoff_seconds(draft.spec.limits.backoff, failures)
     draft = draft.enter(
         State.BACKOFF,
         outcome=None,
