@@ -12,6 +12,7 @@ from sweeprun_operator.api.status import (
     Interruption,
     Kind,
     PreviousRun,
+    Progress,
     Result,
     State,
 )
@@ -162,6 +163,8 @@ def _conclude_unfinished(draft: Draft) -> Draft:
 def _complete(draft: Draft, report: PrepareReport) -> Draft:
     draft = _identify(_settle(draft, report), report)
     draft = draft.update(result=Result(step=report.step, metrics=report.metrics or {}))
+    if report.step is not None:
+        draft = draft.update(progress=Progress(step=report.step, time=draft.now))
     where = f" at step {report.step}" if report.step is not None else ""
     return finishing.complete(draft, f"run {report.run_id or draft.status.run_id} is complete{where}")
 

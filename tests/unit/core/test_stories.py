@@ -67,7 +67,7 @@ def test_an_undisturbed_run_has_one_attempt_and_two_prepares():
     assert world.current.state is State.FINISHED
     assert world.status.counts.attempts == 1
     assert world.status.counts.disruptions == 0
-    assert world.status.result.step == 1000
+    assert world.status.result.step == world.status.progress.step == 1000
     assert world.status.history[0].cause == "Completed"
     assert world.reasons() == ["Started", "Running", "Ended", "Completed"]
 
