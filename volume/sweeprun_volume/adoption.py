@@ -69,7 +69,7 @@ def take(volume: Volume, request: PrepareRequest, run_id: str, *, volume_time: f
 
 def _require_silence(volume: Volume, request: PrepareRequest, standing: Standing, volume_time: float) -> None:
     """Whom no API server can vouch for must have been silent."""
-    idle = idle_seconds(volume, standing.layout, now=volume_time)
+    idle = idle_seconds(volume, standing.layout, now=volume_time, whole=True)
     if idle < request.adoption.idle_seconds:
         raise _lost(
             f"run {standing.run_id} changed {idle} s ago; without an owner in this cluster it must be silent "

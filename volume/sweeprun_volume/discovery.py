@@ -6,7 +6,7 @@ import posixpath
 from dataclasses import dataclass
 from typing import Optional
 
-from sweeprun_protocol.layout import EPOCH_PLACEHOLDER, RunLayout
+from sweeprun_protocol.layout import EPOCH_PLACEHOLDER, RunLayout, step_name
 from sweeprun_protocol.reasons import Format
 from sweeprun_protocol.records import CheckpointRef, Decision
 
@@ -34,14 +34,21 @@ def take_inventory(
     directory: str,
     epoch: int,
     chosen: Format,
+    last_step: Optional[int] = None,
 ) -> Inventory:
-    """`directory` and `epoch` are those of the next attempt; `directory` may hold `{epoch}`."""
+    """`directory` and `epoch` are those of the next attempt; `directory` may hold `{epoch}`. `last_step` is what the
+    last attempt tells of: its checkpoint is asked for by name, since listings of network file systems lag."""
     before = fixed_part(directory)
     if decided is not None:
         before = _expand(decided.checkpoint_directory, decided.epoch)
     judged = _find(volume, layout, before, chosen)
     if decided is not None:
-        judged += _inherited(volume, layout, decided, {item.path for item in judged})
+        if last_step is not None and chosen is not Format.TORCH:
+            path = posixpath.join(before, step_name(last_step, decided.epoch))
+            last = CheckpointRef(last_step, decided.epoch, path, None)
+            judged += _by_name(volume, layout, [last], {item.path for item in judged})
+        inherited = [ref for _, ref in sorted(kept(decided).items())]
+        judged += _by_name(volume, layout, inherited, {item.path for item in judged})
     after = _expand(directory, epoch)
     known = {item.path for item in judged}
     others = [] if after == before else _find(volume, layout, after, chosen)
@@ -67,10 +74,10 @@ def _find(volume: Volume, layout: RunLayout, directory: str, chosen: Format) -> 
     return [found for kind in formats_of(chosen) for found in kind.find(volume, layout, directory)]
 
 
-def _inherited(volume: Volume, layout: RunLayout, decided: Decision, known: set[str]) -> list[Found]:
+def _by_name(volume: Volume, layout: RunLayout, refs: list[CheckpointRef], known: set[str]) -> list[Found]:
     items = []
-    for path, ref in sorted(kept(decided).items()):
-        found = _named(volume, layout, ref) if path not in known else None
+    for ref in refs:
+        found = _named(volume, layout, ref) if ref.path not in known else None
         if found is not None:
             items.append(found)
     return items

@@ -296,6 +296,7 @@ class _Preparation:
             directory=self.request.checkpoint_directory,
             epoch=claim.epoch,
             chosen=self.request.format,
+            last_step=self.report.last_step,
         )
 
     def _wait_for(self, run: Run, pinned: CheckpointRef) -> None:

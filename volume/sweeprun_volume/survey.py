@@ -16,7 +16,7 @@ from sweeprun_protocol.records import Claim, InitRecord, Marker, Result, RunReco
 
 from .claims import read_head
 from .errors import TooManyEntriesError, UnsafeEntryError
-from .operations import DIRECTORY, Entry, Volume
+from .operations import DIRECTORY, Volume
 from .records_io import read_record
 
 INIT_OF_RUN = "init.json"
@@ -24,6 +24,8 @@ INIT_OF_RUN = "init.json"
 
 _IDLE_ENTRIES = 5000
 _IDLE_DEPTH = 4
+_WHOLE_ENTRIES = 200_000
+_WHOLE_DEPTH = 32
 
 
 @dataclass(frozen=True)
@@ -117,29 +119,35 @@ def configuration_digest(volume: Volume, layout: RunLayout, file_name: str) -> O
     return digest_of(data) if data is not None else None
 
 
-def idle_seconds(volume: Volume, layout: RunLayout, *, now: float) -> int:
-    """Since the newest change seen among the first entries of the run directory, by the volume's own time `now`."""
+def idle_seconds(volume: Volume, layout: RunLayout, *, now: float, whole: bool = False) -> int:
+    """Since the newest change in the run directory, by the volume's own time `now`.
+
+    Among its first entries, for a list of candidates; among all with `whole`, where the answer is a condition: a
+    directory too large to be looked through counts as changed just now.
+    """
+    most, deepest = (_WHOLE_ENTRIES, _WHOLE_DEPTH) if whole else (_IDLE_ENTRIES, _IDLE_DEPTH)
     newest = 0
     seen = 0
     pending: list[tuple[str, int]] = [(layout.directory, 1)]
-    while pending and seen < _IDLE_ENTRIES:
+    while pending and seen < most:
         below, depth = pending.pop()
-        for entry in _entries(volume, below):
-            seen += 1
+        try:
+            entries = volume.entries(below)
+        except UnsafeEntryError:
+            continue  # it was replaced while we walked: its time is seen on the directory above
+        except TooManyEntriesError:
+            if whole:
+                return 0
+            continue
+        seen += len(entries)
+        for entry in entries:
             path = posixpath.join(below, entry.name)
             facts = volume.facts(path)
             newest = max(newest, facts.mtime_ns if facts is not None else 0)
-            if entry.kind == DIRECTORY and depth < _IDLE_DEPTH:
+            if entry.kind == DIRECTORY and depth < deepest:
                 pending.append((path, depth + 1))
+    if whole and pending:
+        return 0
     facts = volume.facts(layout.directory)
     newest = max(newest, facts.mtime_ns if facts is not None else 0)
     return max(0, int(now - newest / 1e9))
-
-
-def _entries(volume: Volume, path: str) -> list[Entry]:
-    try:
-        return volume.entries(path)
-    except UnsafeEntryError:
-        return []  # it was replaced while we walked: its new owner's time is seen on the directory above
-    except TooManyEntriesError:
-        return []  # its own time is that of the newest entry, which is all that can be told in time

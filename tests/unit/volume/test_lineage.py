@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from support.volume_checkpoints import saved
 from support.volume_sweep import Sweep
 from sweeprun_protocol.reasons import Outcome, StartReason
+from sweeprun_volume.operations import Volume
 
 
 def test_a_late_commit_of_an_older_epoch_is_never_read(sweep):
@@ -95,6 +96,30 @@ def test_where_training_code_commits_with_a_manifest_its_other_files_are_no_chec
     sweep.prepare()
     sweep.save(100)
     sweep.put("best-900.pt", saved({"step": 900}))
+    assert sweep.prepare().checkpoint.step == 100
+
+
+def test_a_commit_that_a_listing_lacks_is_found_by_the_name_that_the_end_records_tell(sweep, monkeypatch):
+    """Network file systems list late."""
+    sweep.prepare()
+    sweep.save(100)
+    sweep.starts()
+    sweep.ends(told_to_stop=True, last_step=200)
+    newest = sweep.save(200).name
+    listed = Volume.entries
+    monkeypatch.setattr(
+        Volume,
+        "entries",
+        lambda self, path, **limit: [item for item in listed(self, path, **limit) if item.name != newest],
+    )
+    assert sweep.prepare().checkpoint.step == 200
+
+
+def test_a_step_that_was_reached_and_not_committed_is_no_checkpoint(sweep):
+    sweep.prepare()
+    sweep.save(100)
+    sweep.starts()
+    sweep.ends(told_to_stop=True, last_step=170)
     assert sweep.prepare().checkpoint.step == 100
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 
 import pytest
 
-from support.volume_checkpoints import flip, rewrite
+from support.volume_checkpoints import flip, rewrite, saved
 from support.volume_sweep import CONFIG, CONFIG_NAME, OTHER, make_request
 from sweeprun_protocol.reasons import BlockedReason, OnNoValidCheckpoint, Outcome, RefusalReason, StartReason
+from sweeprun_volume.clock import Clock
 
 
 def damage(checkpoint):
@@ -252,6 +254,39 @@ def test_a_pinned_checkpoint_that_is_gone_is_blocked_after_it_was_asked_for_by_n
     assert old.exists()
 
 
+def test_a_pinned_checkpoint_that_shows_late_is_waited_for(sweep):
+    sweep.prepare()
+    sweep.save(100)
+    newest = sweep.save(200)
+    sweep.prepare()
+    hidden = newest.rename(newest.parent / ".hidden")
+    waited = []
+
+    def sleep(seconds):
+        waited.append(seconds)
+        if sum(waited) >= 40:
+            hidden.rename(newest)
+
+    clock = Clock(monotonic=lambda: sum(waited), sleep=sleep)
+    report = sweep.ask(sweep.next_request(), clock=clock)
+    assert report.checkpoint.step == 200
+    assert 40 <= sum(waited) < 90
+
+
+def test_nothing_is_waited_for_where_a_newer_checkpoint_shows(sweep):
+    """Scripts that keep the last few remove the one they began from."""
+    sweep.prepare()
+    old = sweep.save(100)
+    sweep.prepare()
+    sweep.save(300)
+    shutil.rmtree(old)
+
+    def sleep(seconds):
+        raise AssertionError("it waits")
+
+    assert sweep.ask(sweep.next_request(), clock=Clock(sleep=sleep)).checkpoint.step == 300
+
+
 def test_the_base_that_the_volume_itself_tells_of_is_missed_too(sweep):
     """Whoever adopted the run, or lost the status, pins nothing."""
     sweep.prepare()
@@ -299,16 +334,8 @@ def test_validation_that_takes_too_long_is_no_verdict(sweep):
     sweep.prepare()
     checkpoint = sweep.save(100)
 
-    class Slow:
-        now = 0.0
-
-        def __call__(self):
-            self.now += 10
-            return self.now
-
-    from sweeprun_volume.clock import Clock
-
-    report = sweep.ask(sweep.next_request(timeout_seconds=5), clock=Clock(monotonic=Slow()))
+    slow = itertools.count(0, 10)
+    report = sweep.ask(sweep.next_request(timeout_seconds=5), clock=Clock(monotonic=lambda: float(next(slow))))
     assert report.blocked is BlockedReason.TIME_OUT
     assert checkpoint.exists()
 
@@ -319,8 +346,6 @@ def test_a_request_without_slots_is_refused(sweep):
 
 @pytest.mark.parametrize("directory", ["checkpoints/{epoch}", "{epoch}/checkpoints"])
 def test_a_directory_for_each_epoch_keeps_late_writers_apart(sweep, directory):
-    from support.volume_checkpoints import saved
-
     def put(epoch, name, step):
         path = sweep.directory() / directory.replace("{epoch}", str(epoch)) / name
         path.parent.mkdir(parents=True, exist_ok=True)
