@@ -2,11 +2,10 @@
 
 import json
 import signal
-import sys
 
 import pytest
 
-from support.pod import sh
+from support.pod import python, sh
 from sweeprun_protocol.reasons import Outcome, StartReason
 
 POLITE = "trap 'exit 0' TERM; echo ready > ready; while :; do sleep 0.02; done"
@@ -50,6 +49,7 @@ def test_a_stopped_command_that_fails_says_that_it_was_stopped(pod, run):
 
 TOLD_LATE = """
 import os, signal, sys
+sys.path.insert(0, sys.argv.pop(1))
 from sweeprun_trainer import execute
 
 def told_first(seconds, action, before=execute.within):
@@ -61,7 +61,7 @@ sys.exit(execute.execute(sys.argv[1:], os.environ))
 """
 
 
-def test_a_signal_after_the_commands_end_says_nothing_of_how_it_ended(pod, run):
+def test_a_signal_after_the_commands_end_says_nothing_of_how_it_ended(pod, run, unpacked):
     # between the two a listing of the volume may take its time
-    assert pod.run(sh("exit 0"), wrapper=[sys.executable, "-c", TOLD_LATE]).code == 0
+    assert pod.run(sh("exit 0"), wrapper=[*python(TOLD_LATE), str(unpacked)]).code == 0
     assert run.end_record().told_to_stop is False
