@@ -152,6 +152,6 @@ def _required(environ: Mapping[str, str], name: str) -> str:
 
 def _integer(environ: Mapping[str, str], name: str) -> int:
     value = _required(environ, name)
-    if not value.isdigit() or len(value) > 15:
+    if not (value.isascii() and value.isdigit()) or len(value) > 15:
         raise EnvironError(f"{name}={value!r} is not a whole number")
     return int(value)

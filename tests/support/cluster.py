@@ -156,6 +156,12 @@ class Cluster:
         """GET through the API server to a service, so that the tests need no route into the cluster."""
         return self.call("GET", f"{self._path('Service')}/{service}:{port}/proxy{path}")
 
+    def log(self, pod: str, container: str) -> str:
+        """Of the container that runs now; empty before it has one."""
+        path = f"{self.url}{self._path('Pod', pod)}/log"
+        answer = self.session.get(path, params={"container": container}, timeout=30)
+        return answer.text if answer.status_code == 200 else ""
+
     def events_of(self, name: str) -> Iterator[Raw]:
         for event in self.list("Event"):
             if event["involvedObject"].get("name") == name and event["involvedObject"].get("kind") == "SweepRun":

@@ -102,6 +102,8 @@ class Story:
 
         def seen() -> Raw | None:
             status = self.status
+            if not status:  # the operator has not seen it yet
+                return None
             if look(status):
                 return status
             failed = self.condition("Failed")

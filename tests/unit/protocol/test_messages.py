@@ -204,6 +204,13 @@ def test_the_environment_that_the_operator_encodes_is_what_the_entrypoint_decode
         assert RunEnvironment.decode(environment.encode()) == environment
 
 
+def test_digits_of_other_scripts_are_no_whole_number():
+    variables = make_environment().encode()
+    variables["SWEEPRUN_EPOCH"] = "²"
+    with pytest.raises(EnvironError, match="SWEEPRUN_EPOCH"):
+        RunEnvironment.decode(variables)
+
+
 @pytest.mark.parametrize("name", ["SWEEPRUN_RUN_ID", "SWEEPRUN_EPOCH", "SWEEPRUN_SLOTS", "SWEEPRUN_GRACE_SECONDS"])
 def test_a_missing_or_senseless_variable_is_named(name):
     for value in (None, "../x"):
