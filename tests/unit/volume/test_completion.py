@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -146,6 +147,17 @@ def test_the_result_is_durable_before_any_marker_goes(sweep):
     assert trace.index(("fsync-directory", result)) < min(removed)
     assert not beside.exists()
     assert not inside.exists()
+
+
+def test_an_older_prepare_is_superseded_even_where_the_run_is_complete_by_now(sweep):
+    sweep.prepare()
+    late = sweep.next_request()
+    sweep.prepare()
+    sweep.starts()
+    sweep.ends()
+    sweep.last = replace(sweep.last, prepare=5)
+    assert sweep.prepare().outcome is Outcome.COMPLETED
+    assert sweep.ask(late).outcome is Outcome.SUPERSEDED
 
 
 def test_a_complete_run_stays_complete_and_is_nobody_elses(sweep):
