@@ -183,6 +183,7 @@ def test_bytes_written_over_any_place_never_end_in_anything_but_a_verdict(tmp_pa
         check(root, "fuzzed.pt")
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_a_pickle_of_any_bytes_gives_a_step_or_none(data):
     step = step_in_pickle(data)
