@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -105,6 +106,24 @@ def test_nothing_is_decided_once_a_later_claim_exists(tmp_path):
     assert stopped.value.blocked is BlockedReason.CLAIM_LOST
     assert later_claim(volume, LAYOUT, epoch=1) == third.epoch == 3
     assert later_claim(volume, LAYOUT, epoch=3) is None
+
+
+@pytest.mark.parametrize("ended", [False, True], ids=["a decision", "a result"])
+def test_a_claim_that_appears_while_a_prepare_judges_stops_it_before(ended, sweep):
+    sweep.prepare()
+    sweep.save(100)
+    if ended:
+        sweep.starts()
+        sweep.ends()
+
+    def before(operation, path):
+        if operation == "rename" and path.endswith("/.incomplete"):
+            held = json.loads(Path(sweep.layout().claim(2)).read_bytes())
+            Path(sweep.layout().claim(3)).write_text(json.dumps({**held, "epoch": 3, "prepare": 2}))
+
+    assert sweep.ask(sweep.next_request(), before=before).outcome is Outcome.SUPERSEDED
+    assert not Path(sweep.layout().decision(2)).exists()
+    assert not Path(sweep.layout().result).exists()
 
 
 def test_a_listing_that_lags_does_not_hide_the_head(tmp_path, monkeypatch):
