@@ -79,14 +79,21 @@ class Lease:
     async def keep(self) -> None:
         """Renews; returns when the Lease is lost or could not be renewed in time: all work must stop at once."""
         while self.holds:
+            asked = self._monotonic()
             try:
                 # A call that hangs must not hide that the time is up.
-                async with asyncio.timeout(self._renewed + self._times.give_up - self._monotonic()):
-                    await asyncio.sleep(self._times.renew if await self._try(self._renew) else self._times.look)
+                async with asyncio.timeout(self._left()):
+                    renewed = await self._try(self._renew)
             except TimeoutError:
                 break
+            # Where renewals take long, the pause is what they leave: the next one may take twice as long.
+            pause = self._left() - 2 * (self._monotonic() - asked)
+            await asyncio.sleep(max(0.0, min(self._times.renew if renewed else self._times.look, pause)))
         self._held = None
         _log.error("Lease %s/%s is lost", self._namespace, self._name)
+
+    def _left(self) -> float:
+        return self._renewed + self._times.give_up - self._monotonic()
 
     async def release(self) -> None:
         """So that the next process need not wait; a failure only makes it wait."""

@@ -122,6 +122,28 @@ async def test_a_call_that_hangs_does_not_hide_that_the_time_is_up(gateway):
     assert not first.holds
 
 
+async def test_renewals_that_take_long_keep_it(gateway):
+    """Each takes longer than what was left of the time when the pause after it began."""
+    times = LeaseTimes(duration=15, renew=0.3, give_up=0.8, look=0.001)
+    loop = asyncio.get_running_loop()
+    first = lease(gateway, "a", loop.time, times)
+    assert await acquired(first)
+    renew, renewals = gateway.replace_lease, []
+
+    async def slow(namespace, name, raw):
+        await asyncio.sleep(0.3)
+        renewals.append(await renew(namespace, name, raw))
+        return renewals[-1]
+
+    gateway.replace_lease = slow
+    keeping = asyncio.create_task(first.keep())
+    await asyncio.wait({keeping}, timeout=2)
+    assert len(renewals) > 2
+    assert not keeping.done()
+    keeping.cancel()
+    await asyncio.gather(keeping, return_exceptions=True)
+
+
 async def test_who_was_succeeded_notices(gateway, clock):
     first = lease(gateway, "a", clock)
     assert await acquired(first)
