@@ -194,21 +194,35 @@ class _Preparation:
 
     def _judge(self, run: Run, record: RunRecord, claim: Claim, decided: Optional[Decision]) -> Optional[Run]:
         layout = run.standing.layout
-        evidence = completion.gather(self.volume, layout, decided) if decided is not None else NO_EVIDENCE
-        self._tell_of_attempt(evidence)
+        completing = self._completing(run, decided)
         if decided is not None:
             self._move(run, claim, decided)
         decision = read_decision(self.volume, layout, claim.epoch)
+        if decision is None and completing is None:
+            chosen, seen = self._decide(run, claim, decided)
+            # that may take minutes: what other nodes wrote at their end shows late on network file systems
+            completing = self._completing(run, decided)
+            if completing is None:
+                still_head(self.volume, layout, claim)
+                decision = publish_decision(self.volume, layout, chosen, seen)
         if decision is None:
-            if decided is not None and completion.is_complete(decided, evidence):
-                self._finish(run, claim, decided, evidence)
-                return None
-            decision = self._decide(run, claim, decided)
+            assert decided is not None, "what completes is an attempt, which a decision let start"
+            assert completing is not None, "else there is a decision"
+            self._finish(run, claim, decided, completing)
+            return None
         if gives_way(decision):
             return self._give_way(run, decision)
         self._move(run, claim, decision)
         self._answer(run, record, decision)
         return None
+
+    def _completing(self, run: Run, decided: Optional[Decision]) -> Optional[Evidence]:
+        """How the attempt ended, where that completes the run."""
+        if decided is None:
+            return None
+        evidence = completion.gather(self.volume, run.standing.layout, decided)
+        self._tell_of_attempt(evidence)
+        return evidence if completion.is_complete(decided, evidence) else None
 
     def _tell_of_attempt(self, evidence: Evidence) -> None:
         self.report = replace(
@@ -265,8 +279,7 @@ class _Preparation:
 
     # -- decision --------------------------------------------------------------------------------------------------
 
-    def _decide(self, run: Run, claim: Claim, decided: Optional[Decision]) -> Decision:
-        layout = run.standing.layout
+    def _decide(self, run: Run, claim: Claim, decided: Optional[Decision]) -> tuple[Decision, Seen]:
         inventory = self._inventory(run, claim, decided)
         _require_decisions(inventory, claim, decided)
         candidates = self._candidates(run, inventory, decided)
@@ -285,8 +298,7 @@ class _Preparation:
         )
         walked = self._walk(run, candidates) if needs_walk(situation) else None
         decision = choose(situation, walked, pinned_present=pinned is None or self._exists(run, pinned))
-        still_head(self.volume, layout, claim)
-        return publish_decision(self.volume, layout, decision, Seen(claim.epoch, inventory.foreign()))
+        return decision, Seen(claim.epoch, inventory.foreign())
 
     def _inventory(self, run: Run, claim: Claim, decided: Optional[Decision]) -> Inventory:
         return take_inventory(

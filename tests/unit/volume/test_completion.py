@@ -10,6 +10,7 @@ import pytest
 from support.volume_crash import Mortality
 from support.volume_sweep import OTHER, make_request
 from sweeprun_protocol.reasons import BlockedReason, CompletionPolicy, Outcome
+from sweeprun_volume.clock import Clock
 
 
 def test_a_run_is_complete_when_every_slot_ended_with_0(sweep):
@@ -101,6 +102,36 @@ def test_with_policy_explicit_an_exit_code_completes_nothing(sweep):
     assert sweep.prepare(completion=CompletionPolicy.EXPLICIT).outcome is Outcome.RESTART
     sweep.calls_complete()
     assert sweep.prepare(completion=CompletionPolicy.EXPLICIT).outcome is Outcome.COMPLETED
+
+
+def test_ends_that_show_while_checkpoints_are_read_complete_the_run(sweep):
+    """They were written on other nodes; attributes are cached for a minute on network file systems."""
+    sweep.prepare()
+    sweep.save(100)
+    sweep.starts()
+    request = sweep.next_request()
+    asked = []
+
+    def monotonic():
+        asked.append(None)
+        if len(asked) == 4:
+            sweep.ends()
+        return 0.0
+
+    report = sweep.ask(request, clock=Clock(monotonic=monotonic))
+    assert (report.outcome, report.last_step) == (Outcome.COMPLETED, 900)
+    assert not (sweep.directory() / "epochs" / "2").exists()
+
+
+def test_ends_that_show_after_the_decision_do_not_change_it(sweep):
+    sweep.prepare()
+    sweep.save(100)
+    sweep.starts()
+    request = sweep.next_request()
+    assert sweep.ask(request).outcome is Outcome.RESUME
+    sweep.ends()
+    assert sweep.ask(request).outcome is Outcome.RESUME
+    assert not (sweep.directory() / "result.json").exists()
 
 
 def test_the_policy_is_that_of_the_attempt_not_that_of_today(sweep):
