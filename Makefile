@@ -89,10 +89,6 @@ e2e-down: ## delete the cluster, stop the container engine if it was started by 
 	hack/cluster.sh down
 	hack/docker.sh stop
 
-.PHONY: bench
-bench: install ## measurements
-	$(PYTEST) tests/bench -s $(ARGS)
-
 .PHONY: lock
 lock: ## renew the pinned requirements (ARGS=--upgrade for newer versions); needs uv
 	hack/lock.sh $(ARGS)
