@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from support.volume_checkpoints import saved
 from support.volume_sweep import Sweep
 from sweeprun_protocol.reasons import Outcome, StartReason
+from sweeprun_volume.lineage import kept
 from sweeprun_volume.operations import Volume
 
 
@@ -49,6 +50,18 @@ def test_a_branch_abandoned_by_a_walk_back_is_never_read_even_if_it_heals(sweep)
     (moved / "model.pt").write_bytes(whole)
     moved.rename(damaged)
     assert sweep.prepare().checkpoint.step == 100
+
+
+def test_of_a_sealed_set_only_what_is_at_or_below_the_base_is_inherited(sweep):
+    sweep.prepare()
+    for step in (100, 200):
+        sweep.save(step)
+    sweep.prepare()
+    sealed = sweep.decision(2)
+    assert [ref.step for ref in sealed.eligible] == [200, 100]
+    lower = replace(sealed, base=sealed.eligible[1])
+    assert [ref.step for ref in kept(lower).values()] == [100]
+    assert kept(replace(sealed, base=None)) == {}
 
 
 def test_an_epoch_that_was_claimed_and_never_decided_changes_nothing(sweep):
