@@ -102,6 +102,14 @@ def test_a_run_that_was_completed_meanwhile_is_not_taken(sweep):
     assert sweep.ask(make_request(adoption=adopting())).outcome is Outcome.FRESH
 
 
+def test_a_candidate_outside_the_scope_is_not_taken_whoever_says_so(sweep):
+    run_id = left_behind(sweep)
+    taking = adopting(AdoptionScope.SAME_CONFIG, take=run_id, take_epoch=1)
+    request = make_request(adoption=taking, configuration=Configuration(CONFIG_NAME, "lr: '0.9'\n"))
+    assert sweep.ask(request).blocked is BlockedReason.ADOPTION_LOST
+    assert len(sweep.claims(run_id)) == 1
+
+
 def test_a_run_in_whose_place_a_new_one_stands_is_no_candidate(sweep):
     sweep.prepare(owner=OTHER)
     (sweep.save(100) / "model.pt").write_bytes(b"torn")
@@ -235,7 +243,7 @@ def test_our_own_run_with_a_record_that_cannot_be_read_is_not_forgotten(sweep):
     """Its answer was lost; a new run in its place would be a fresh start by accident."""
     sweep.prepare()
     (sweep.directory() / "result.json").write_text("{}")
-    assert sweep.ask(make_request(prepare=1)).blocked is BlockedReason.RECORD_INVALID
+    assert sweep.ask(make_request(prepare=1, fresh_number=1)).blocked is BlockedReason.RECORD_INVALID
 
 
 def test_an_answer_that_was_lost_is_given_again_before_anything_is_adopted(sweep):

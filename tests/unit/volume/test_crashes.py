@@ -265,8 +265,8 @@ def answer(report: PrepareReport) -> dict[str, Any]:
 
 
 def check(story: Story, due: PrepareReport, sweep: Sweep, request: PrepareRequest, where: str) -> None:
-    other_pod = bool(story.staging) and not list(sweep.root.glob(".sweeprun-inits/*.json"))
-    report = story.ask(sweep, request, attempt=int(other_pod))
+    other_pod = bool(story.staging) and not (sweep.root / f".sweeprun-inits/{request.init_key}.json").exists()
+    report = story.ask(sweep, request, attempt=int(bool(story.staging)))
     expected, found = answer(due), answer(report)
     if other_pod:  # nothing of the first pod of sweep_init was published: the second one's draw counts
         for name in ("run", "config", "wandb"):

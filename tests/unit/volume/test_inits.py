@@ -8,7 +8,7 @@ import pytest
 
 from support.volume_sweep import CONFIG, CONFIG_NAME, OTHER, make_request, with_init
 from sweeprun_protocol.reasons import BlockedReason, Outcome, StartReason
-from sweeprun_volume.inits import make_init_directory
+from sweeprun_volume.inits import make_init_directory, publish_init
 from sweeprun_volume.operations import Volume
 
 DRAWN = b"# drawn\nlr:   0.02   # as it is\r\n\xff\n"
@@ -42,6 +42,16 @@ def test_the_first_pod_of_sweep_init_is_final(sweep):
     assert (again.run_id, again.epoch) == ("drawn-2", 1)
     assert sweep.runs() == ["drawn-2"]
     assert (sweep.directory("drawn-2") / CONFIG_NAME).read_bytes() == b"second"
+
+
+def test_the_first_pod_is_final_though_it_died_before_it_claimed_the_run(sweep):
+    leaves(sweep, "pod-a", b"first", runId="drawn-1")
+    leaves(sweep, "pod-b", b"second", runId="drawn-2")
+    volume = Volume(str(sweep.root))
+    publish_init(volume, with_init(), staging="pod-a")
+    report = sweep.finish_init(with_init(), "pod-b")
+    assert report.run_id == "drawn-1"
+    assert (sweep.directory("drawn-1") / CONFIG_NAME).read_bytes() == b"first"
 
 
 def test_sweep_init_does_not_run_again_on_a_resume(sweep):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -79,6 +80,25 @@ def test_when_all_are_refused_a_new_run_takes_the_place_and_the_old_one_says_so(
     assert (old / ".incomplete").exists()
     assert (sweep.directory() / CONFIG_NAME).read_text() == CONFIG
     assert report.wandb_run_id == report.run_id
+
+
+def test_a_new_run_never_gets_the_name_of_the_one_whose_place_it_takes(sweep):
+    """The number of fresh starts is part of its name, and the answer that would have raised it may be lost."""
+    first = sweep.prepare()
+    damage(sweep.save(100))
+    report = sweep.prepare(fresh_number=0)
+    assert (report.outcome, report.previous_run_id) == (Outcome.FRESH, first.run_id)
+    assert report.run_id != first.run_id
+
+
+def test_whoever_asks_for_a_run_that_gave_way_is_led_to_the_one_in_its_place(sweep):
+    first = sweep.prepare()
+    damage(sweep.save(100))
+    request = sweep.next_request(fresh_number=1)
+    new = sweep.ask(request)
+    later = sweep.ask(replace(request, prepare=request.prepare + 1))
+    assert (later.run_id, later.epoch) == (new.run_id, 2)
+    assert len(sweep.claims(first.run_id)) == 2
 
 
 def test_a_new_run_in_the_place_of_a_refused_one_gets_a_tracking_run_of_its_own(sweep):
