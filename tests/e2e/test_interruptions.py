@@ -140,7 +140,8 @@ def urgent_pod(name, image, resource):
 def test_kubectl_drain_of_the_node(kind, story, undisturbed, cluster):
     told = begin(story, kind, f"drained-{kind}")
     node = cluster.get("Pod", told.pod("worker-0"))["spec"]["nodeName"]
-    environment = {"KUBECONFIG": str(cluster.kubeconfig), "PATH": kubectl_path(cluster)}
+    home = str(cluster.kubeconfig.parent)  # kubectl keeps a cache there
+    environment = {"KUBECONFIG": str(cluster.kubeconfig), "PATH": kubectl_path(cluster), "HOME": home}
     drain = ["kubectl", "drain", node, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=120s"]
     drain += ["--pod-selector", f"sweeprun.dev/name={told.name}"]
     try:
