@@ -120,11 +120,25 @@ def with_end(data, **changes):
     return data[:-12] + struct.pack("<HLLH", fields["count"], fields["size"], fields["start"], 0)
 
 
+def _last_points_into_the_one_before():
+    inner = zipped([("a/data/1", b"inner")])
+    inner = inner[: inner.index(b"PK\x01\x02")]
+    data = zipped([("a/data.pkl", b"\x80\x02."), ("a/data/0", inner), ("a/data/1", b"inner")])
+    at = data.rindex(b"PK\x01\x02")
+    return data[: at + 42] + struct.pack("<L", data.index(inner)) + data[at + 46 :]
+
+
 ABSURD = {
     "a bomb": (
         lambda: zipped([("a/data.pkl", b""), ("a/data/0", bytes(10 << 20))], compression=zipfile.ZIP_DEFLATED),
         "StructureInvalid",
     ),
+    "a small compressed entry": (
+        lambda: zipped([("a/data.pkl", b"\x80\x02."), ("a/data/0", b"abc")], compression=zipfile.ZIP_DEFLATED),
+        "StructureInvalid",
+    ),
+    "an entry inside another one": (_last_points_into_the_one_before, "StructureInvalid"),
+    "an entry that reaches into the directory": (lambda: _last_is_longer(saved({})), "StructureInvalid"),
     "no data.pkl": (lambda: zipped([("a/x", b"1")]), "UnknownFormat"),
     "more entries announced than there are": (lambda: with_end(saved({}), count=9), "StructureInvalid"),
     "a directory beyond the end": (lambda: with_end(saved({}), start=1 << 30), "StructureInvalid"),
@@ -146,6 +160,11 @@ ABSURD = {
         "LimitExceeded",
     ),
 }
+
+
+def _last_is_longer(data):
+    at = data.rindex(b"PK\x01\x02")
+    return data[: at + 20] + struct.pack("<2L", 60, 60) + data[at + 28 :]
 
 
 def _second_points_to_first(data):
