@@ -2,6 +2,8 @@
 
 import json
 import os
+import time
+import uuid
 
 from support.cluster import eventually
 from support.story import example
@@ -52,26 +54,45 @@ def test_another_configuration_does_not_adopt(story):
     assert told.history()[0]["reason"] == "FirstStart"
 
 
-def test_a_bare_marker_left_by_a_script_is_adopted_after_its_silence(story, shared):
-    sweep, run_id = "scripted", "scripted-run-1"
-    told = story("heir-scripted")
-    directory = told.volume / "sweep" / sweep / "runs" / run_id
-    (directory / "checkpoints").mkdir(parents=True, exist_ok=True)
+def left_by_a_script(told, sweep, run_id, *, silent_seconds):
+    """A run that no SweepRun ever owned, with the marker that scripts make."""
+    runs = told.volume / "sweep" / sweep / "runs"
+    directory = runs / run_id
+    (directory / "checkpoints").mkdir(parents=True)
     (directory / f"{run_id}.incomplete").touch()
-    for path in (directory, *directory.parents):
-        if path == shared:
-            break
+    then = time.time() - silent_seconds
+    for path in (*directory.rglob("*"), directory, runs, runs.parent, runs.parent.parent):
         os.chown(path, 1000, 1000)
-    for path in directory.rglob("*"):
-        os.chown(path, 1000, 1000)
-    manifest = heir(told.name, sweep)
-    manifest["spec"]["resume"] = manifest["spec"].get("resume", {}) | {"adoption": {"scope": "Sweep", "idleSeconds": 5}}
-    told.apply(manifest)
+        os.utime(path, (then, then))
+    return directory
+
+
+def heir_of_a_script(name, sweep):
+    manifest = heir(name, sweep)
+    manifest["spec"]["resume"] |= {"adoption": {"scope": "Sweep", "idleSeconds": 60}}
+    return manifest
+
+
+def test_a_bare_marker_left_by_a_script_is_adopted_after_its_silence(story):
+    sweep = f"scripted-{uuid.uuid4().hex[:6]}"
+    told = story("heir-scripted")
+    directory = left_by_a_script(told, sweep, "scripted-run-1", silent_seconds=120)
+    told.apply(heir_of_a_script(told.name, sweep))
     told.wait(lambda status: status["counts"]["attempts"] >= 1, "started")
-    assert told.status["runId"] == run_id
+    assert told.status["runId"] == "scripted-run-1"
     told.wait_complete()
-    assert json.loads((directory / "result.json").read_text())["runId"] == run_id
-    assert not (directory / f"{run_id}.incomplete").exists()
+    assert json.loads((directory / "result.json").read_text())["runId"] == "scripted-run-1"
+    assert not (directory / "scripted-run-1.incomplete").exists()
+
+
+def test_a_bare_marker_of_a_script_that_may_still_run_is_left_alone(story):
+    sweep = f"scripted-{uuid.uuid4().hex[:6]}"
+    told = story("heir-hasty")
+    directory = left_by_a_script(told, sweep, "scripted-run-1", silent_seconds=0)
+    told.apply(heir_of_a_script(told.name, sweep))
+    told.wait(lambda status: status["counts"]["attempts"] >= 1, "started")
+    assert told.status["runId"] != "scripted-run-1"
+    assert [path.name for path in directory.iterdir() if path.is_file()] == ["scripted-run-1.incomplete"]
 
 
 def test_a_run_whose_owner_lives_is_not_adopted(story):
