@@ -4,6 +4,7 @@ a resume can get wrong: dropout, batch normalisation, momentum, a schedule, shuf
 from __future__ import annotations
 
 import argparse
+import atexit
 import hashlib
 import os
 import random
@@ -56,6 +57,8 @@ def join_ranks() -> tuple[int, int]:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         backend = "nccl" if torch.cuda.is_available() else "gloo"
         dist.init_process_group(backend, timeout=timedelta(seconds=COLLECTIVE_SECONDS))
+        if backend == "gloo":  # its threads must end before the interpreter does
+            atexit.register(dist.destroy_process_group)
         return dist.get_rank(), dist.get_world_size()
     return 0, 1
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 from datetime import timedelta
 from typing import Any, Optional, TypeVar
 
@@ -22,6 +24,14 @@ class Ranks:
         if self.world > 1:
             # object collectives over NCCL need a GPU, and block for minutes on a dead peer
             self._group = dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout_seconds))
+            # gloo's threads must end before the interpreter does, or C++ ends the process with SIGABRT (seen)
+            atexit.register(self._close)
+
+    def _close(self) -> None:
+        # the script may have destroyed all groups, this one with them
+        if dist.is_initialized():
+            with contextlib.suppress(ValueError):
+                dist.destroy_process_group(self._group)
 
     @property
     def leads(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 import time
@@ -33,6 +34,7 @@ def main() -> int:
         store = f"file://{os.environ['RENDEZVOUS']}"
         timeout = timedelta(seconds=30)
         dist.init_process_group("gloo", init_method=store, rank=rank, world_size=world, timeout=timeout)
+        atexit.register(dist.destroy_process_group)
     run = sweeprun.current(timeout_seconds=30)
     torch.manual_seed(rank)
     model, counter = torch.nn.Linear(4, 4), Counter()
