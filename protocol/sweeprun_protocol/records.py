@@ -22,6 +22,8 @@ MAX_ELIGIBLE = 4096
 MAX_REFUSED = 256
 MAX_SLOTS = 1024
 MAX_METRICS = 32
+MAX_METRIC_LENGTH = 64
+"""Characters of a name, and of a value."""
 
 
 @dataclass(frozen=True)
@@ -347,7 +349,7 @@ class CompleteRecord:
             epoch=fields.integer("epoch", least=1, most=MAX_EPOCH),
             world_size=fields.integer("worldSize", least=1, most=1 << 20),
             step=fields.optional("step", lambda name: fields.integer(name, most=MAX_STEP)),
-            metrics=fields.mapping("metrics", most=MAX_METRICS, longest=64),
+            metrics=fields.mapping("metrics", most=MAX_METRICS, longest=MAX_METRIC_LENGTH),
         )
 
 
@@ -383,7 +385,7 @@ class Result:
             epoch=fields.integer("epoch", least=1, most=MAX_EPOCH),
             owner=fields.record("owner", Owner.from_value),
             step=fields.optional("step", lambda name: fields.integer(name, most=MAX_STEP)),
-            metrics=fields.mapping("metrics", most=MAX_METRICS, longest=64),
+            metrics=fields.mapping("metrics", most=MAX_METRICS, longest=MAX_METRIC_LENGTH),
             time=fields.number("time"),
         )
 

@@ -63,7 +63,9 @@ class Checkpointer:
         Raises:
             NotAgreedError: on all ranks, if it cannot be loaded on one of them. No rank may train then.
         """
-        self._lead(self._sweep)
+        litter = self._lead(self._sweep)
+        if litter is not None and self._ranks.leads:
+            say(f"what older epochs left unfinished stays on the volume: {litter}")
         mine = [item.file for item in self._items]
         problem = verify(self._place.volume, self._pinned, files=mine, world=self._ranks.world)
         agree(self._ranks, self._pinned, problem)

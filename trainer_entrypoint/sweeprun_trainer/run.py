@@ -10,7 +10,7 @@ from typing import Any, Optional
 from sweeprun_protocol.environ import RUN_ID, RunEnvironment
 from sweeprun_protocol.layout import RunLayout
 from sweeprun_protocol.manifest import digest_of
-from sweeprun_protocol.records import MAX_METRICS, CompleteRecord, LibraryRecord
+from sweeprun_protocol.records import MAX_METRIC_LENGTH, MAX_METRICS, CompleteRecord, LibraryRecord
 from sweeprun_volume.clock import Clock
 from sweeprun_volume.operations import Volume
 from sweeprun_volume.records_io import publish_record
@@ -138,8 +138,11 @@ class Run:
         return Checkpointer(place, self._ranks, found, pinned=pinned, sender=self._sender)
 
     def should_stop(self, step: int) -> bool:
-        """Whether training was told to stop, on any rank; the same answer on all ranks. Collective: call it on every
-        rank after the same steps. Also tells how far training is."""
+        """Whether training was told to stop, on any rank; the same answer on all ranks. Also tells how far training is.
+
+        Collective: call it on every rank after the same steps. It costs one all-reduce of an integer: where steps are
+        short, every few will do.
+        """
         now = time.monotonic()
         if now - self._told_at >= TELL_SECONDS:
             self._told_at = now
@@ -155,12 +158,13 @@ class Run:
         """Training is done, on every rank. Collective: returns when that is recorded.
 
         Args:
-            metrics: for status.result; at most 32, numbers or short texts.
+            metrics: for status.result; at most 32, numbers or texts of at most 64 characters. What does not fit is left
+                out with a word in the log: it must not keep a run from being complete.
 
         Raises:
             NotCompletedError: on every rank, if it could not be recorded.
         """
-        told = {name: str(value)[:64] for name, value in list((metrics or {}).items())[:MAX_METRICS]}
+        told = _reportable(metrics or {})
         self._ranks.gather(step)  # all have come this far
         self._tracker.summarize({f"result/{name}": value for name, value in (metrics or {}).items()})
         self._tracker.finish(0)
@@ -197,3 +201,13 @@ class Run:
             return None
         data = self._volume.read(os.path.relpath(path, self.directory), limit=MAX_CONFIG_BYTES)
         return digest_of(data) if data is not None else None
+
+
+def _reportable(metrics: Mapping[str, Any]) -> dict[str, str]:
+    kept: dict[str, str] = {}
+    for name, value in metrics.items():
+        if len(name) > MAX_METRIC_LENGTH or len(kept) == MAX_METRICS:
+            say(f"metric {name[:MAX_METRIC_LENGTH]!r} is not reported: at most {MAX_METRICS}, with short names")
+            continue
+        kept[name] = str(value)[:MAX_METRIC_LENGTH]
+    return kept
