@@ -7,8 +7,6 @@ import sys
 from collections.abc import Sequence
 from typing import Optional
 
-from .execute import execute
-from .install import InstallError, install
 from .log import say
 
 USAGE = 2
@@ -18,9 +16,14 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Exit code of the command, of sweeprun_protocol.exit_codes, or 2 for wrong usage."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     # no argparse: what follows `--` is the user's, to the letter
+    # Each imports its own: a zipapp is compiled at every start, and the init container has a tenth of a processor.
     if given[:2] == ["exec", "--"] and len(given) > 2:
+        from .execute import execute
+
         return execute(given[2:], os.environ)
     if given[:2] == ["install", "--to"] and len(given) == 3:
+        from .install import InstallError, install
+
         try:
             install(given[2])
         except InstallError as error:
