@@ -25,6 +25,7 @@ from .pods import (
     scheduling,
 )
 from .prepare_request import encoded, prepare_request
+from .tolerations import leaving_lost_nodes
 
 ATTACH_SECONDS = 900
 """For scheduling, pulling the image and attaching the volume, beside the time that validation may take."""
@@ -80,6 +81,8 @@ def init_job(run: SweepRun, images: HelperImages, *, cluster_id: str) -> Manifes
             container["securityContext"]["runAsNonRoot"] = True
     own = scheduling(run)
     pod = {**{name: value for name, value in own.items() if name != "nodeSelector"}, **pod}
+    given = entries(pod.get("tolerations"), f"{path}.spec.tolerations")
+    pod["tolerations"] = leaving_lost_nodes(given, run.spec.unreachable.toleration_seconds)
     deadline = init.active_deadline_seconds + _deadline(run)
     name = init_name(run, current.prepare)
     return _job(run, name, keys.ROLE_INIT, current.prepare, pod, deadline=deadline, metadata=template.get("metadata"))

@@ -11,6 +11,7 @@ from sweeprun_operator.api.v1alpha1 import SweepRun
 
 from .metadata import Manifest
 from .replicas import first, without_accelerators
+from .tolerations import leaving_lost_nodes
 
 DATA_VOLUME = "sweeprun-data"
 HELPER_RESOURCES: Manifest = {
@@ -90,9 +91,10 @@ def scheduling(run: SweepRun) -> Manifest:
     """Where helper pods may run: as the template says, less its wish for accelerators."""
     pod, own = first(run).pod, run.spec.helper_pods
     selector, tolerations = without_accelerators(pod)
+    wanted = own.tolerations if own.tolerations is not None else tolerations
     values: Manifest = {
         "nodeSelector": own.node_selector if own.node_selector is not None else selector,
-        "tolerations": own.tolerations if own.tolerations is not None else tolerations,
+        "tolerations": leaving_lost_nodes(wanted, run.spec.unreachable.toleration_seconds),
         "imagePullSecrets": own.image_pull_secrets
         if own.image_pull_secrets is not None
         else pod.get("imagePullSecrets"),

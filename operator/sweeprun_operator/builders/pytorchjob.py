@@ -14,13 +14,13 @@ from .given import entries, fields, name_in
 from .images import HelperImages
 from .metadata import Manifest, attempt_name, child_metadata, own_labels, template_hash
 from .pods import DATA_VOLUME, container_security, data_volume
+from .tolerations import leaving_lost_nodes
 from .trainer_container import ENTRYPOINT_VOLUME, data_volume_name, trainer_container
 
 ZIPAPP = "/opt/sweeprun/sweeprun.pyz"
 """In the operator's image; it brings itself and the trampoline into the shared volume."""
 INSTALL = "sweeprun-install"
 _METADATA = "spec.template.metadata"
-_NODE_TAINTS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 _NOT_THE_USERS = ("suspend", "backoffLimit", "ttlSecondsAfterFinished", "activeDeadlineSeconds")
 """Of runPolicy: with these a finished job could vanish, or be revived, behind the operator's back."""
 
@@ -89,7 +89,7 @@ def _pod(run: SweepRun, replica: Replica, images: HelperImages) -> Manifest:
         "initContainers": [_install(pod, images), *setup],
         "containers": [wrapped if name_in(item) == name else item for item in containers],
         "volumes": volumes,
-        "tolerations": _tolerations(
+        "tolerations": leaving_lost_nodes(
             entries(pod.get("tolerations"), f"{path}.tolerations"), run.spec.unreachable.toleration_seconds
         ),
     }
@@ -118,21 +118,3 @@ def _install(pod: Manifest, images: HelperImages) -> Manifest:
             "runAsNonRoot": mapping(pod.get("securityContext")).get("runAsUser") != 0,
         },
     }
-
-
-def _tolerations(given: list[Any], seconds: int) -> list[Any]:
-    """Kubernetes' own 300 s make a lost node cost six minutes. The first toleration that matches a taint counts: ours
-    come first, or one without an end would keep the pod there for ever. One that sets its own time is left alone."""
-    own = [
-        {"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": seconds}
-        for key in _NODE_TAINTS
-        if not any(_sets_time(item, key) for item in given)
-    ]
-    return [*own, *given]
-
-
-def _sets_time(toleration: Any, key: str) -> bool:
-    """A toleration without a key is for all of them."""
-    item = mapping(toleration)
-    matches = item.get("key") in (None, "", key) and item.get("effect") in (None, "", "NoExecute")
-    return matches and item.get("tolerationSeconds") is not None

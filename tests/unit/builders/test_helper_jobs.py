@@ -112,7 +112,8 @@ def test_no_helper_asks_for_an_accelerator(build):
         build(template=of_container(pod=pod, **gpu)) if build is prepare else init_with(of_container(pod=pod, **gpu))
     )
     assert "nvidia.com/gpu" not in json.dumps(found["containers"])
-    assert found["tolerations"] == [{"key": "spot", "operator": "Exists"}]
+    kept = [item for item in found["tolerations"] if "tolerationSeconds" not in item]
+    assert kept == [{"key": "spot", "operator": "Exists"}]
     assert found["imagePullSecrets"] == [{"name": "registry"}]
     assert found["priorityClassName"] == "low"
     if build is prepare:
@@ -165,6 +166,17 @@ def test_prepare_runs_as_root_only_where_training_says_so():
     template = of_container(pod={"securityContext": {"runAsUser": 0}})
     assert pod_of(prepare(template=template))["securityContext"]["runAsNonRoot"] is False
     assert pod_of(prepare())["securityContext"]["runAsNonRoot"] is True
+
+
+@BOTH
+def test_helpers_leave_a_lost_node_as_soon_as_the_run_says(build):
+    endless = [{"operator": "Exists"}]
+    jobs = [build(), build(helperPods={"tolerations": endless})]
+    if build is init:
+        jobs.append(init(init_template(tolerations=endless)))
+    for job in jobs:
+        timed = {item["key"]: item["tolerationSeconds"] for item in pod_of(job)["tolerations"][:2]}
+        assert timed == {"node.kubernetes.io/not-ready": 60, "node.kubernetes.io/unreachable": 60}
 
 
 def test_helper_pods_may_be_shaped_by_the_user():
