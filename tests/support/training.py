@@ -84,6 +84,7 @@ def checkpointer(
     pinned: Pinned | None = None,
     ranks: Ranks | None = None,
     before: Callable[[str, str], None] | None = None,
+    leave: Callable[[int], object] = int,
 ) -> Checkpointer:
     root.mkdir(parents=True, exist_ok=True)
     pinned = pinned or unpinned()
@@ -91,7 +92,7 @@ def checkpointer(
     volume = Volume(str(root), before=before) if before is not None else Volume(str(root))
     place = Place(volume, RUN, pinned.epoch, DIRECTORY)
     found = items(rig.shared, rig.per_rank, rank=ranks.rank)
-    return Checkpointer(place, ranks, found, pinned=pinned, sender=Sender({}))
+    return Checkpointer(place, ranks, found, pinned=pinned, sender=Sender({}), leave=leave)
 
 
 def claims(root: Path) -> Path:

@@ -22,7 +22,6 @@ from sweeprun_volume.operations import Volume
 
 from .log import say
 from .ranks import Ranks
-from .start import VOLUME_ERRORS
 
 
 @dataclass(frozen=True)
@@ -57,8 +56,9 @@ class NotAgreedError(SystemExit):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(int(ExitCode.NO_AGREEMENT))
+        self.exit_code = int(ExitCode.NO_AGREEMENT)
         self.message = message
+        super().__init__(self.exit_code)
 
     def __str__(self) -> str:
         return self.message
@@ -84,8 +84,8 @@ def verify(volume: Volume, pinned: Pinned, *, files: Sequence[str], world: int) 
                 "(random generators, data loaders) cannot be divided anew"
             )
         return _verify_files(volume, pinned.path, manifest, files)
-    except VOLUME_ERRORS as error:
-        return str(error)
+    except Exception as error:  # noqa: BLE001 - whatever it is: a rank that leaves here would leave the others waiting
+        return str(error) or type(error).__name__
 
 
 def _verify_files(volume: Volume, path: str, manifest: Manifest, files: Sequence[str]) -> Optional[str]:

@@ -13,8 +13,8 @@ from typing import Callable, Optional
 
 import torch
 
-from sweeprun_protocol.layout import MANIFEST, RunLayout, parse_staging_name, staging_name, step_name
-from sweeprun_protocol.manifest import Manifest, ManifestFile
+from sweeprun_protocol.layout import MANIFEST, MAX_STEP, RunLayout, parse_staging_name, staging_name, step_name
+from sweeprun_protocol.manifest import BLAKE2B_128, Manifest, ManifestFile
 from sweeprun_volume.fence import later_claim
 from sweeprun_volume.hashing import preferred_algorithm
 from sweeprun_volume.operations import DIRECTORY, Volume
@@ -23,8 +23,7 @@ from .agreement import NotAgreedError, Pinned, agree, verify
 from .channel import Sender
 from .log import say
 from .ranks import Ranks
-from .start import VOLUME_ERRORS
-from .state import RNG, Item, read_item, write_item
+from .state import Item, RandomState, read_item, write_item
 
 
 @dataclass(frozen=True)
@@ -43,14 +42,25 @@ class Place:
 
 
 class Checkpointer:
-    """Made by Run.checkpointer(). Both methods are collective: call them on every rank, at the same step."""
+    """Made by Run.checkpointer(). save() and restore() are collective: call them on every rank, at the same step."""
 
-    def __init__(self, place: Place, ranks: Ranks, items: list[Item], *, pinned: Pinned, sender: Sender) -> None:
+    def __init__(
+        self,
+        place: Place,
+        ranks: Ranks,
+        items: list[Item],
+        *,
+        pinned: Pinned,
+        sender: Sender,
+        leave: Callable[[int], object],
+    ) -> None:
+        """`leave` is told the exit code of a process that ends here."""
         self._place = place
         self._ranks = ranks
         self._items = items
         self._pinned = pinned
         self._sender = sender
+        self._leave = leave
         self._committed: dict[int, bool] = {}
         self._parent: Optional[int] = pinned.step if pinned.path is not None else None
 
@@ -63,6 +73,14 @@ class Checkpointer:
         Raises:
             NotAgreedError: on all ranks, if it cannot be loaded on one of them. No rank may train then.
         """
+        try:
+            return self._restore()
+        except NotAgreedError as error:
+            # W&B's client learns the code from sys.exit alone, and would call this a good end
+            self._leave(error.exit_code)
+            raise
+
+    def _restore(self) -> int:
         litter = self._lead(self._sweep)
         if litter is not None and self._ranks.leads:
             say(f"what older epochs left unfinished stays on the volume: {litter}")
@@ -76,10 +94,9 @@ class Checkpointer:
 
     def restore_random_state(self) -> None:
         """Once more, after an iterator over a DataLoader was made: making one draws from the generators."""
-        if self._pinned.path is not None:
-            problem = self._load(self._pinned.path, [item for item in self._items if item.file.startswith(f"{RNG}-")])
-            if problem is not None:
-                raise NotAgreedError(problem)
+        for item in self._items:
+            if isinstance(item.state, RandomState):
+                item.state.load_again()
 
     def _load(self, path: str, items: list[Item]) -> Optional[str]:
         file = ""
@@ -97,14 +114,23 @@ class Checkpointer:
         Returns:
             Whether it is committed, the same on every rank. False is logged with its reason; training goes on.
         """
+        step = int(step)  # NumPy's integers and torch's are none to JSON
+        began = time.monotonic()
+        answers = self._ranks.gather((step, preferred_algorithm()))
+        steps = sorted({told for told, _ in answers})
+        if len(steps) > 1:
+            if self._ranks.leads:
+                say(f"nothing is committed, training goes on: the ranks are at different steps, {steps}")
+            return False
         if self._committed.get(step):
             return True
-        began = time.monotonic()
+        # images of ranks may differ, and one manifest names one algorithm: the one that none is without
+        algorithm = answers[0][1] if len({told for _, told in answers}) == 1 else BLAKE2B_128
         problem, staging = self._begin(step)
         if problem is None:
-            problem, files = self._write(staging)
+            problem, files = self._write(staging, algorithm)
         if problem is None:
-            problem = self._lead(lambda: self._commit(step, staging, files, time.monotonic() - began))
+            problem = self._lead(lambda: self._commit(step, staging, files, algorithm, time.monotonic() - began))
         self._committed[step] = problem is None
         if problem is not None:
             self._lead(lambda: self._discard(staging))
@@ -120,18 +146,19 @@ class Checkpointer:
         staging = self._ranks.share(f"{place.directory}/{staging_name(step, place.epoch, secrets.token_hex(4))}")
 
         def make() -> None:
+            if not 0 <= step <= MAX_STEP:
+                raise ValueError(f"{step} cannot be the step of a checkpoint")
             place.volume.make_directories(place.directory)
             place.volume.make_directory(staging)
 
         return self._lead(make), staging
 
-    def _write(self, staging: str) -> tuple[Optional[str], list[ManifestFile]]:
+    def _write(self, staging: str, algorithm: str) -> tuple[Optional[str], list[ManifestFile]]:
         """This rank's files; returns those of all ranks, or the problem of any."""
         own = [item for item in self._items if item.own]
         written: list[ManifestFile] = []
         problem: Optional[str] = None
         try:
-            algorithm = preferred_algorithm()
             written.extend(write_item(self._place.volume, staging, item, algorithm=algorithm) for item in own)
         except Exception as error:  # noqa: BLE001 - as above: a rank that leaves here would leave the others waiting
             problem = f"rank {self._ranks.rank}: {type(error).__name__}: {error}"
@@ -139,14 +166,14 @@ class Checkpointer:
         files = [file for _, some in answers for file in some]
         return next((told for told, _ in answers if told is not None), None), files
 
-    def _commit(self, step: int, staging: str, files: list[ManifestFile], seconds: float) -> None:
+    def _commit(self, step: int, staging: str, files: list[ManifestFile], algorithm: str, seconds: float) -> None:
         place = self._place
         manifest = Manifest(
             run_id=place.run_id,
             epoch=place.epoch,
             step=step,
             world_size=self._ranks.world,
-            algorithm=preferred_algorithm(),
+            algorithm=algorithm,
             files=tuple(sorted(files, key=lambda file: file.path)),
             resumable=True,
             config_digest=place.config_digest,
@@ -190,6 +217,6 @@ class Checkpointer:
         if self._ranks.leads:
             try:
                 action()
-            except VOLUME_ERRORS as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is: leaving here would leave the others waiting
                 problem = str(error) or type(error).__name__
         return self._ranks.share(problem)

@@ -135,7 +135,7 @@ class Run:
             pinned = Pinned.of(environment)
         mine = dict(per_rank or {})
         found = items({**shared, "tracking": self._tracker}, mine, rank=self._ranks.rank)
-        return Checkpointer(place, self._ranks, found, pinned=pinned, sender=self._sender)
+        return Checkpointer(place, self._ranks, found, pinned=pinned, sender=self._sender, leave=self._tracker.finish)
 
     def should_stop(self, step: int) -> bool:
         """Whether training was told to stop, on any rank; the same answer on all ranks. Also tells how far training is.

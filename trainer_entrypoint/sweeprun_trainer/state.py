@@ -3,11 +3,13 @@ code."""
 
 from __future__ import annotations
 
+import io
 import random
 import sys
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Optional, Protocol
 
 import torch
 
@@ -34,6 +36,9 @@ class RandomState:
     """The generators that training code uses without naming them: random, torch, CUDA and, where it was imported,
     NumPy."""
 
+    def __init__(self) -> None:
+        self._loaded: Optional[Mapping[str, Any]] = None
+
     def state_dict(self) -> dict[str, Any]:
         state: dict[str, Any] = {"python": random.getstate(), "torch": torch.get_rng_state()}
         if torch.cuda.is_available():
@@ -42,7 +47,7 @@ class RandomState:
         if numpy is not None:
             name, keys, position, has_gauss, cached = numpy.random.get_state()
             # as plain numbers: arrays would need NumPy's classes when they are read back
-            state["numpy"] = [name, torch.from_numpy(keys.astype("int64")), position, has_gauss, cached]
+            state["numpy"] = [name, torch.tensor(keys.tolist()), position, has_gauss, cached]
         return state
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -55,7 +60,13 @@ class RandomState:
             import numpy
 
             name, keys, position, has_gauss, cached = state_dict["numpy"]
-            numpy.random.set_state((name, keys.numpy().astype("uint32"), position, has_gauss, cached))
+            numpy.random.set_state((name, keys.tolist(), position, has_gauss, cached))
+        self._loaded = state_dict
+
+    def load_again(self) -> None:
+        """From memory: the volume may fail by now, on one rank alone."""
+        if self._loaded is not None:
+            self.load_state_dict(self._loaded)
 
 
 @dataclass(frozen=True)
@@ -101,12 +112,37 @@ class _Hashed:
 
 
 def write_item(volume: Volume, directory: str, item: Item, *, algorithm: str) -> ManifestFile:
-    """Raises VolumeError."""
+    """Raises VolumeError; TypeError where the state could be written and never read back."""
+    state = item.state.state_dict()
+    _require_readable(item.file, state)
     path = f"{directory}/{item.file}"
     with volume.create_file(path) as descriptor:
         stream = _Hashed(volume, descriptor, path, algorithm)
-        torch.save(item.state.state_dict(), stream)  # type: ignore[arg-type]  # torch needs no more than write and flush
+        torch.save(state, stream)  # type: ignore[arg-type]  # torch needs no more than write and flush
     return ManifestFile(item.file, stream.hasher.size, stream.hasher.finish())
+
+
+def _require_readable(file: str, state: Any) -> None:
+    """A NumPy scalar or an enumeration somewhere in it, and no attempt could ever go on from this checkpoint."""
+    stream = io.BytesIO()
+    torch.save(_without_tensors(state), stream)
+    stream.seek(0)
+    try:
+        torch.load(stream, weights_only=True)
+    except Exception as error:
+        raise TypeError(f"{file} could not be read back with weights_only=True: {error}") from error
+
+
+def _without_tensors(value: Any) -> Any:
+    """What is left is small. Other containers stay as they are: whether they can be read back is the question."""
+    kind = type(value)
+    if kind in (torch.Tensor, torch.nn.Parameter):
+        return None
+    if kind in (dict, OrderedDict):
+        return {key: _without_tensors(part) for key, part in value.items()}
+    if kind in (list, tuple):
+        return kind(_without_tensors(part) for part in value)
+    return value
 
 
 def read_item(volume: Volume, directory: str, item: Item) -> Any:

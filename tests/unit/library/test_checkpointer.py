@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import collections
+import enum
 import json
+import shutil
 
+import numpy
 import pytest
 import torch
 
 from support.training import DIRECTORY, RUN, Rig, checkpointer, claims, pinned_to, unpinned
 from sweeprun_protocol.layout import RunLayout, step_name
 from sweeprun_protocol.reasons import Level
+from sweeprun_trainer import checkpointer as checkpointers
+from sweeprun_trainer import state
 from sweeprun_trainer.agreement import NotAgreedError
 from sweeprun_trainer.state import items
+from sweeprun_volume import hashing
 from sweeprun_volume.clock import Clock, Deadline
 from sweeprun_volume.formats import Context, Refused
 from sweeprun_volume.formats.own import OwnFormat
@@ -83,6 +90,7 @@ def test_an_iterator_made_after_restore_draws_and_the_random_state_is_set_once_m
     restored = checkpointer(tmp_path, Rig(seed=2), pinned=pinned_to(tmp_path, 1))
     restored.restore()
     torch.rand(1)  # as iter(DataLoader) does
+    shutil.rmtree(tmp_path / DIRECTORY)  # one rank alone may not see its volume any more: no rank may fail here
     restored.restore_random_state()
     assert torch.equal(torch.rand(3), expected)
 
@@ -206,7 +214,7 @@ def test_another_number_of_ranks_is_refused_with_the_reason(tmp_path, monkeypatc
         restored.restore()
 
 
-def test_a_state_that_needs_arbitrary_code_is_not_loaded(tmp_path):
+def test_a_state_that_needs_arbitrary_code_is_not_loaded(tmp_path, monkeypatch):
     class Arbitrary:
         def state_dict(self):
             return {"object": Rig}
@@ -216,7 +224,8 @@ def test_a_state_that_needs_arbitrary_code_is_not_loaded(tmp_path):
 
     rig = Rig()
     rig.loader = Arbitrary()
-    checkpointer(tmp_path, rig).save(5)
+    monkeypatch.setattr(state, "_require_readable", lambda file, found: None)  # as if somebody else had written it
+    assert checkpointer(tmp_path, rig).save(5)
     with pytest.raises(NotAgreedError, match=r"loader-rank-0\.pt cannot be loaded"):
         checkpointer(tmp_path, rig, pinned=pinned_to(tmp_path, 5)).restore()
 
@@ -232,3 +241,126 @@ def test_damage_is_seen_by_prepare_too(tmp_path):
     damage_a_bit(tmp_path / DIRECTORY / step_name(5, 1) / "model.pt")
     with pytest.raises(Refused, match=r"model\.pt"):
         judged(tmp_path, 5)
+
+
+class Colour(enum.Enum):
+    RED = 1
+
+
+class Holder:
+    def __init__(self, value):
+        self.value = value
+
+    def state_dict(self):
+        return self.value
+
+    def load_state_dict(self, state_dict):
+        self.value = state_dict
+
+
+UNREADABLE = {
+    "numpy scalar": {"best": numpy.float64(0.5)},
+    "numpy key": {numpy.int64(3): 1},
+    "deep": {"a": [({"b": numpy.float32(1)},)]},
+    "defaultdict": collections.defaultdict(list),
+    "enumeration": [Colour.RED],
+    "function": {"fn": print},
+}
+
+
+@pytest.mark.parametrize("value", UNREADABLE.values(), ids=UNREADABLE)
+def test_a_state_that_could_never_be_read_back_is_not_committed(tmp_path, value, capfd):
+    rig = Rig()
+    rig.loader = Holder(value)
+    assert not checkpointer(tmp_path, rig).save(5)
+    assert "loader-rank-0.pt could not be read back" in capfd.readouterr().err
+    assert found(tmp_path) == leftovers(tmp_path) == []
+
+
+READABLE = {
+    "ordered": collections.OrderedDict(a=torch.ones(2, dtype=torch.bfloat16)),
+    "empty": {},
+    "numbers": {"a": [1, -2.5, float("inf"), True, None, 1 << 80], (1, 2): b"x", "c": 1j},
+    "size and dtype": {"shape": torch.Size([2, 3]), "dtype": torch.float16, "device": torch.device("cpu")},
+    "parameter": [torch.nn.Parameter(torch.zeros(0)), torch.tensor(7)],
+}
+
+
+@pytest.mark.parametrize("value", READABLE.values(), ids=READABLE)
+def test_its_twin_is_committed_and_comes_back_the_same(tmp_path, value):
+    rig, other = Rig(), Rig()
+    rig.loader, other.loader = Holder(value), Holder(None)
+    assert checkpointer(tmp_path, rig).save(5)
+    checkpointer(tmp_path, other, pinned=pinned_to(tmp_path, 5)).restore()
+    assert repr(other.loader.value) == repr(value)
+    assert type(other.loader.value) is type(value)
+
+
+@pytest.mark.parametrize("kind", [numpy.int64, torch.tensor])
+def test_a_step_may_be_any_kind_of_integer(tmp_path, kind):
+    saved = checkpointer(tmp_path, Rig())
+    assert saved.save(kind(5))
+    assert saved.save(5)
+    assert judged(tmp_path, 5).digest
+
+
+def test_a_step_that_no_name_can_hold_is_not_committed(tmp_path, capfd):
+    assert not checkpointer(tmp_path, Rig()).save(-1)
+    assert "cannot be the step" in capfd.readouterr().err
+    assert found(tmp_path) == []
+
+
+def test_whatever_rank_0_runs_into_is_told_and_not_raised(tmp_path, monkeypatch, capfd):
+    """The others wait for it."""
+
+    def fail(*_, **__):
+        raise ValueError("unheard of")
+
+    monkeypatch.setattr(checkpointers, "later_claim", fail)
+    assert not checkpointer(tmp_path, Rig()).save(5)
+    assert "unheard of" in capfd.readouterr().err
+    assert found(tmp_path) == leftovers(tmp_path) == []
+
+
+def test_whatever_a_rank_runs_into_when_it_verifies_is_a_vote(tmp_path, monkeypatch):
+    checkpointer(tmp_path, Rig()).save(5)
+    restored = checkpointer(tmp_path, Rig(), pinned=pinned_to(tmp_path, 5))
+
+    def fail(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(restored._place.volume, "read_at", fail)
+    with pytest.raises(NotAgreedError, match="rank 0: MemoryError"):
+        restored.restore()
+
+
+def test_ranks_at_different_steps_commit_nothing(tmp_path, monkeypatch, capfd):
+    saved = checkpointer(tmp_path, Rig())
+    monkeypatch.setattr(saved._ranks, "gather", lambda value: [value, (value[0] + 1, value[1])])
+    assert not saved.save(5)
+    assert "different steps, [5, 6]" in capfd.readouterr().err
+    assert found(tmp_path) == []
+
+
+def test_ranks_whose_images_hash_differently_agree_on_what_all_can(tmp_path, monkeypatch):
+    if not hashing.HAS_XXHASH:
+        pytest.skip("needs xxhash")
+    saved = checkpointer(tmp_path, Rig())
+    gather = saved._ranks.gather
+    monkeypatch.setattr(
+        saved._ranks, "gather", lambda value: gather(value) + ([(5, "blake2b-128")] if value[0] == 5 else [])
+    )
+    assert saved.save(5)
+    manifest = json.loads((tmp_path / DIRECTORY / step_name(5, 1) / "manifest.json").read_text())
+    assert manifest["algorithm"] == "blake2b-128"
+    assert judged(tmp_path, 5).digest
+
+
+def test_the_tracker_is_told_the_code_when_no_rank_trains(tmp_path):
+    checkpointer(tmp_path, Rig()).save(5)
+    pinned = pinned_to(tmp_path, 5)
+    damage_a_bit(tmp_path / pinned.path / "model.pt")
+    codes = []
+    with pytest.raises(NotAgreedError):
+        checkpointer(tmp_path, Rig(), pinned=pinned, leave=codes.append).restore()
+    assert codes == [87]
