@@ -7,12 +7,14 @@ written by the C handler at once, so that a thread knows the moment of the signa
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import threading
 import time
+from collections.abc import Mapping
 from types import FrameType
-from typing import Optional
+from typing import Any, Optional
 
 _SIGNALS = (signal.SIGTERM,)
 
@@ -21,13 +23,14 @@ class StopFlag:
     def __init__(self) -> None:
         self._set = threading.Event()
         self._since: Optional[float] = None
+        self._writer: Optional[socket.socket] = None
 
     def install(self) -> None:
         """Raises RuntimeError outside the main thread."""
         if threading.current_thread() is not threading.main_thread():
             raise RuntimeError("sweeprun_trainer.current() takes over SIGTERM: call it in the main thread")
-        for number in _SIGNALS:
-            signal.signal(number, self._handle)
+        before_us = {number: signal.signal(number, self._handle) for number in _SIGNALS}
+        os.register_at_fork(after_in_child=lambda: self._release(before_us))
         reader, writer = socket.socketpair()
         writer.setblocking(False)
         before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
@@ -53,6 +56,17 @@ class StopFlag:
         if not self._set.is_set():
             self._since = time.monotonic()
             self._set.set()
+
+    def _release(self, before: Mapping[int, Any]) -> None:
+        """In a forked child, as workers of data loaders and pools are: they end by SIGTERM when they are not needed any
+        more, which must neither be ignored nor raise the flag of their parent, whose wake-up descriptor they share."""
+        for number, handler in before.items():
+            if signal.getsignal(number) == self._handle:
+                signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        if self._writer is not None:
+            found = signal.set_wakeup_fd(-1)
+            if found not in (-1, self._writer.fileno()):
+                signal.set_wakeup_fd(found)
 
     def _handle(self, _number: int, _frame: Optional[FrameType]) -> None:
         self.raise_flag()

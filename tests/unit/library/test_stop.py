@@ -70,6 +70,55 @@ def test_an_event_loop_keeps_its_wake_up_descriptor():
         os.close(writer)
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_a_forked_worker_ends_by_a_signal_and_stops_nobody_else(flag):
+    """DataLoader and multiprocessing end their workers so."""
+    worker = os.fork()
+    if worker == 0:
+        time.sleep(60)
+        os._exit(0)
+    time.sleep(0.2)
+    os.kill(worker, signal.SIGTERM)
+    began = time.monotonic()
+    _, status = os.waitpid(worker, 0)
+    assert os.WIFSIGNALED(status)
+    assert os.WTERMSIG(status) == signal.SIGTERM
+    assert time.monotonic() - began < 30
+    time.sleep(0.2)
+    assert not flag.is_set
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert flag.is_set, "the parent is still told"
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_a_handler_of_a_worker_s_own_is_left_alone(flag):
+    worker_reads, parent_writes = os.pipe()
+    before = signal.signal(signal.SIGTERM, lambda *_: os._exit(7))
+    try:
+        worker = os.fork()
+        if worker == 0:
+            os.read(worker_reads, 1)
+            os._exit(0)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    time.sleep(0.2)
+    os.kill(worker, signal.SIGTERM)
+    assert os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1]) == 7
+    os.close(worker_reads)
+    os.close(parent_writes)
+
+
+def test_a_handler_that_is_installed_later_does_not_hide_the_signal(flag):
+    handled = []
+    signal.signal(signal.SIGTERM, lambda *_: handled.append(1))
+    os.kill(os.getpid(), signal.SIGTERM)
+    deadline = time.monotonic() + 10
+    while not flag.is_set and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert handled
+    assert flag.is_set
+
+
 def test_outside_the_main_thread_it_says_what_to_do():
     problems = []
 
