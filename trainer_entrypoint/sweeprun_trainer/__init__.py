@@ -23,7 +23,7 @@ def current(*, timeout_seconds: float = 600.0) -> Run:
 
     Raises:
         EnvironError: the operator's environment contradicts itself.
-        RuntimeError: not in the main thread, or called twice.
+        RuntimeError: not in the main thread, called twice, or before the ranks of WORLD_SIZE have joined.
     """
     from .run import begin  # torch comes with it, and the entrypoint does without
 

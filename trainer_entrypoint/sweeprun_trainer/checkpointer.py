@@ -197,6 +197,8 @@ class Checkpointer:
 
     def _sweep(self) -> None:
         """What older epochs left unfinished: they commit nothing any more."""
+        if not self._place.fenced:
+            return  # nobody says that they are over
         for entry in self._place.volume.entries(self._place.directory):
             epoch = parse_staging_name(entry.name)
             if epoch is not None and epoch < self._place.epoch:

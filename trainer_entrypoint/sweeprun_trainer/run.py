@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Optional
 
 from sweeprun_protocol.environ import RUN_ID, RunEnvironment
-from sweeprun_protocol.layout import RunLayout
+from sweeprun_protocol.layout import RunLayout, parse_step_name
 from sweeprun_protocol.manifest import digest_of
 from sweeprun_protocol.records import MAX_METRIC_LENGTH, MAX_METRICS, CompleteRecord, LibraryRecord
 from sweeprun_volume.clock import Clock
@@ -32,6 +32,8 @@ COMPLETE_SECONDS = 30.0
 """How long a volume may refuse the record of completion."""
 MAX_CONFIG_BYTES = 1 << 20
 OUTSIDE = "outside-sweeprun"
+OUTSIDE_DIRECTORY = "checkpoints"
+TRACKING = "tracking"
 
 _begun = False
 
@@ -46,9 +48,16 @@ def begin(*, timeout_seconds: float) -> Run:
     if _begun:
         raise RuntimeError("sweeprun_trainer.current() was called twice: keep what it returned")
     environment = RunEnvironment.decode(os.environ) if os.environ.get(RUN_ID) else None
+    ranks = Ranks(timeout_seconds=timeout_seconds)
+    if ranks.world == 1 and os.environ.get("WORLD_SIZE", "1") != "1":
+        # each would take itself for rank 0, and commit, and complete, for all of them
+        raise RuntimeError(
+            f"WORLD_SIZE is {os.environ['WORLD_SIZE']} and torch.distributed has one rank: call "
+            "sweeprun_trainer.current() after torch.distributed.init_process_group()"
+        )
     stop = StopFlag()
     stop.install()
-    run = Run(environment, Ranks(timeout_seconds=timeout_seconds), stop)
+    run = Run(environment, ranks, stop)
     run.announce()
     _begun = True
     return run
@@ -95,8 +104,8 @@ class Run:
             record = LibraryRecord(epoch=environment.epoch, world_size=self._ranks.world)
             try:
                 publish_record(self._volume, RunLayout("").library(environment.epoch), record)
-            except VOLUME_ERRORS as error:
-                problem = str(error)
+            except Exception as error:  # noqa: BLE001 - whatever it is: the others wait to hear of it
+                problem = str(error) or type(error).__name__
         problem = self._ranks.share(problem)
         if problem is not None:  # before the first step: nothing is lost by failing closed
             raise RuntimeError(f"the use of the library cannot be recorded in {self.directory}: {problem}")
@@ -109,7 +118,11 @@ class Run:
             settings: for wandb.init, as name or tags; run, project, entity, group and sweep come by the environment.
         """
         self._tracker = tracking.begin(
-            leads=self._ranks.leads, attempt=self.attempt, config=config or {}, settings=settings
+            leads=self._ranks.leads,
+            attempt=self.attempt,
+            config=config or {},
+            settings=settings,
+            finish_seconds=self._finish_seconds(),
         )
         return self._tracker
 
@@ -124,9 +137,12 @@ class Run:
             per_rank: different on every rank (data loader). The random generators are added by themselves.
         """
         environment = self._environment
+        if TRACKING in shared:
+            raise ValueError(f"{TRACKING!r} cannot name a part of a checkpoint: the rows for W&B are kept under it")
         if environment is None:
-            place = Place(self._volume, OUTSIDE, 1, "checkpoints", fenced=False)
-            pinned = Pinned(OUTSIDE, 1, 0, None, None, None)
+            epoch = self._ranks.share(self._epoch_outside() if self._ranks.leads else 0)
+            place = Place(self._volume, OUTSIDE, epoch, OUTSIDE_DIRECTORY, fenced=False)
+            pinned = Pinned(OUTSIDE, epoch, 0, None, None, None)
         else:
             directory = os.path.relpath(environment.checkpoint_dir, environment.run_dir)
             place = Place(
@@ -134,7 +150,7 @@ class Run:
             )
             pinned = Pinned.of(environment)
         mine = dict(per_rank or {})
-        found = items({**shared, "tracking": self._tracker}, mine, rank=self._ranks.rank)
+        found = items({**shared, TRACKING: self._tracker}, mine, rank=self._ranks.rank)
         return Checkpointer(place, self._ranks, found, pinned=pinned, sender=self._sender, leave=self._tracker.finish)
 
     def should_stop(self, step: int) -> bool:
@@ -146,7 +162,7 @@ class Run:
         now = time.monotonic()
         if now - self._told_at >= TELL_SECONDS:
             self._told_at = now
-            self._sender.send({"step": step})
+            self._sender.send({"step": int(step)})  # NumPy's integers and torch's are none to JSON
         return self._ranks.any(self._stop.is_set)
 
     def finish(self, exit_code: int) -> int:
@@ -164,6 +180,7 @@ class Run:
         Raises:
             NotCompletedError: on every rank, if it could not be recorded.
         """
+        step = None if step is None else int(step)
         told = _reportable(metrics or {})
         self._ranks.gather(step)  # all have come this far
         self._tracker.summarize({f"result/{name}": value for name, value in (metrics or {}).items()})
@@ -185,8 +202,8 @@ class Run:
             path = RunLayout("").completion(record.epoch)
             try:
                 published = publish_record(self._volume, path, record)
-            except VOLUME_ERRORS as error:
-                problem = str(error)
+            except Exception as error:  # noqa: BLE001 - as above
+                problem = str(error) or type(error).__name__
                 say(f"the completion of the run cannot be recorded yet: {problem}")
                 return False
             problem = None if published else f"{path} is there already, and says something else"
@@ -194,6 +211,20 @@ class Run:
 
         Clock().wait_for(settled, seconds=COMPLETE_SECONDS)
         return problem
+
+    def _finish_seconds(self) -> float:
+        """A stopped process has its grace, and the end record comes after W&B."""
+        if self._environment is None:
+            return tracking.FINISH_SECONDS
+        return min(tracking.FINISH_SECONDS, max(5.0, self._environment.grace_seconds / 3))
+
+    def _epoch_outside(self) -> int:
+        """One that no earlier start in this directory has used: their checkpoints stay, and do not bar ours."""
+        try:
+            found = [parse_step_name(entry.name) for entry in self._volume.entries(OUTSIDE_DIRECTORY)]
+        except VOLUME_ERRORS:
+            return 1  # saving will say what is wrong
+        return 1 + max((name[1] for name in found if name is not None), default=0)
 
     def _config_digest(self) -> Optional[str]:
         path = self.config_file
@@ -205,9 +236,14 @@ class Run:
 
 def _reportable(metrics: Mapping[str, Any]) -> dict[str, str]:
     kept: dict[str, str] = {}
-    for name, value in metrics.items():
+    for key, value in metrics.items():
+        try:
+            name, text = str(key), str(value)
+        except Exception as error:  # noqa: BLE001 - user code; the other ranks are on their way to complete()
+            say(f"a metric is not reported: {type(error).__name__}: {error}")
+            continue
         if len(name) > MAX_METRIC_LENGTH or len(kept) == MAX_METRICS:
             say(f"metric {name[:MAX_METRIC_LENGTH]!r} is not reported: at most {MAX_METRICS}, with short names")
             continue
-        kept[name] = str(value)[:MAX_METRIC_LENGTH]
+        kept[name] = text[:MAX_METRIC_LENGTH]
     return kept

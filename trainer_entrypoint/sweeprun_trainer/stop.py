@@ -29,7 +29,7 @@ class StopFlag:
         """Raises RuntimeError outside the main thread."""
         if threading.current_thread() is not threading.main_thread():
             raise RuntimeError("sweeprun_trainer.current() takes over SIGTERM: call it in the main thread")
-        before_us = {number: signal.signal(number, self._handle) for number in _SIGNALS}
+        before_us: dict[int, Any] = {number: signal.signal(number, self._handle) for number in _SIGNALS}
         os.register_at_fork(after_in_child=lambda: self._release(before_us))
         reader, writer = socket.socketpair()
         writer.setblocking(False)

@@ -21,6 +21,10 @@ INIT_TIMEOUT = "WANDB_INIT_TIMEOUT"
 INIT_SECONDS = "60"
 """The other ranks wait meanwhile: less than W&B's own 90 s, unless the environment says otherwise."""
 
+FINISH_TIMEOUT = "WANDB_FINISH_TIMEOUT"
+FINISH_SECONDS = 60.0
+"""Without a limit W&B's client waits for a dead server for ever, at the end of training as anywhere else."""
+
 Row = tuple[int, dict[str, float]]
 
 
@@ -30,12 +34,14 @@ class Tracker:
     def __init__(self, run: Optional[Any], *, attempt: int) -> None:
         self._run = run
         self._attempt = attempt
+        self._odd: set[str] = set()
         self._next = int(run.starting_step) if run is not None else 0
         self._rows: deque[Row] = deque(maxlen=KEPT_ROWS)
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """One row for each step, in rising order. What W&B has already is not sent again."""
-        row = {name: float(value) for name, value in metrics.items()}
+        step = int(step)  # as the values: what a checkpoint holds has to be plain
+        row = self._numbers(metrics)
         self._rows.append((step, row))
         if self._run is None or step < self._next:
             return
@@ -45,6 +51,19 @@ class Tracker:
             self._run.log({**row, STEP: step, "sweeprun/attempt": self._attempt}, step=step, commit=True)
         except Exception as error:  # noqa: BLE001 - the client raises what it likes, and none of it ends training
             self._lose(error)
+
+    def _numbers(self, metrics: Mapping[str, Any]) -> dict[str, float]:
+        row = {str(name): self._number(str(name), value) for name, value in metrics.items()}
+        return {name: value for name, value in row.items() if value is not None}
+
+    def _number(self, name: str, value: Any) -> Optional[float]:
+        try:
+            return float(value)
+        except Exception as error:  # noqa: BLE001 - after days of training a metric is not worth its end
+            if name not in self._odd:
+                self._odd.add(name)
+                say(f"metric {name} is not logged: {type(value).__name__} is no number: {error}")
+            return None
 
     def summarize(self, values: Mapping[str, Any]) -> None:
         if self._run is None:
@@ -77,7 +96,14 @@ class Tracker:
         say(f"W&B is lost, training goes on without it: {type(error).__name__}: {error}")
 
 
-def begin(*, leads: bool, attempt: int, config: Mapping[str, Any], settings: Mapping[str, Any]) -> Tracker:
+def begin(
+    *,
+    leads: bool,
+    attempt: int,
+    config: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    finish_seconds: float = FINISH_SECONDS,
+) -> Tracker:
     """The environment says which run, since W&B heeds nothing else inside sweeps; the caller says what it is like."""
     if not leads or not os.environ.get("WANDB_PROJECT") or os.environ.get("WANDB_MODE") == "disabled":
         return Tracker(None, attempt=attempt)
@@ -86,13 +112,15 @@ def begin(*, leads: bool, attempt: int, config: Mapping[str, Any], settings: Map
     except ImportError:
         say("wandb is not installed in this image: nothing is logged to W&B")
         return Tracker(None, attempt=attempt)
+    except Exception as error:  # noqa: BLE001 - a package that does not fit the others fails as it likes
+        say(f"wandb cannot be imported, nothing is logged to W&B: {type(error).__name__}: {error}")
+        return Tracker(None, attempt=attempt)
     try:
-        run = wandb.init(
-            config=dict(config),
-            settings=wandb.Settings(init_timeout=float(os.environ.get(INIT_TIMEOUT) or INIT_SECONDS)),
-            **dict(settings),
-        )
+        limits = wandb.Settings(init_timeout=float(os.environ.get(INIT_TIMEOUT) or INIT_SECONDS))
+        if hasattr(limits, "finish_timeout"):  # newer clients
+            limits.finish_timeout = float(os.environ.get(FINISH_TIMEOUT) or finish_seconds)
+        run = wandb.init(config=dict(config), settings=limits, **dict(settings))
+        return Tracker(run, attempt=attempt)
     except Exception as error:  # noqa: BLE001 - refused keys, dead servers, full disks: training does not depend on it
         say(f"W&B cannot be used, training goes on without it: {type(error).__name__}: {error}")
         return Tracker(None, attempt=attempt)
-    return Tracker(run, attempt=attempt)

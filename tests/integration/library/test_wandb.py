@@ -44,3 +44,14 @@ def test_a_wandb_that_is_away_costs_nothing_but_its_rows(attempt, tmp_path):
     code, output = rank.wait()
     assert code == 0, output
     assert "training goes on without it" in output
+
+
+def test_a_wandb_that_goes_away_does_not_hold_up_the_end(attempt, tmp_path):
+    """Its client would wait for ever."""
+    with serve() as server:
+        known = {**environ(server, tmp_path, "attempt-0"), "WANDB_FINISH_TIMEOUT": "3"}
+        (rank,) = attempt.start(world=1, steps=100, **known)
+        rank.wait_step(20)
+    code, output = rank.wait()
+    assert code == 0, output
+    assert (attempt.root / "epochs" / "1" / "complete.json").exists()

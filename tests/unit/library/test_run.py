@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from dataclasses import replace
 
+import numpy
 import pytest
+import torch
 
 from sweeprun_protocol.environ import RunEnvironment
 from sweeprun_protocol.records import CompleteRecord
 from sweeprun_trainer import run as runs
+from sweeprun_trainer.agreement import NotAgreedError
 from sweeprun_trainer.ranks import Ranks
 from sweeprun_trainer.run import NotCompletedError, Run
 from sweeprun_trainer.stop import StopFlag
+from sweeprun_trainer.tracking import Tracker
 
 
 @pytest.fixture
@@ -85,3 +92,100 @@ def test_a_checkpoint_names_the_configuration_that_it_was_trained_with(run, tmp_
     manifest = json.loads((tmp_path / "checkpoints" / "step-000000001.e3" / "manifest.json").read_text())
     assert manifest["configDigest"].startswith("sha256:")
     assert manifest["runId"] == "run-1"
+
+
+class Recorder:
+    """The end that W&B takes."""
+
+    starting_step = 0
+
+    def __init__(self):
+        self.exit_codes = []
+
+    def finish(self, exit_code):
+        self.exit_codes.append(exit_code)
+
+
+def test_ranks_that_have_not_joined_do_not_take_themselves_for_the_only_one(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(RuntimeError, match=r"after torch\.distributed\.init_process_group"):
+        runs.begin(timeout_seconds=5)
+
+
+def test_numbers_of_other_libraries_are_numbers(run, tmp_path):
+    assert not run.should_stop(numpy.int64(3))
+    run.complete({"loss": torch.tensor(0.5)}, step=numpy.int64(7))
+    assert record(tmp_path, "complete.json")["step"] == 7
+
+
+def test_a_metric_that_cannot_be_told_does_not_keep_a_run_from_being_complete(run, tmp_path, capfd):
+    class Broken:
+        def __str__(self):
+            raise ValueError("no text")
+
+    run.complete({"broken": Broken(), 3: 4}, step=1)
+    assert record(tmp_path, "complete.json")["metrics"] == {"3": "4"}
+    assert "no text" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("call", ["announce", "complete"])
+def test_whatever_rank_0_runs_into_is_told_to_the_others(run, monkeypatch, call):
+    def fail(*_):
+        raise ValueError("unheard of")
+
+    told = []
+    monkeypatch.setattr(runs, "COMPLETE_SECONDS", 0.0)
+    monkeypatch.setattr(runs, "publish_record", fail)
+    monkeypatch.setattr(run._ranks, "share", lambda problem: told.append(problem) or problem)
+    with pytest.raises(RuntimeError, match="unheard of"):
+        getattr(run, call)()
+    assert told == ["unheard of"]
+
+
+def test_a_part_that_is_called_as_ours_is_refused_and_not_lost(run):
+    with pytest.raises(ValueError, match="'tracking' cannot name"):
+        run.checkpointer({"tracking": torch.nn.Linear(1, 1)})
+
+
+def test_no_rank_trains_and_wandb_is_told_so(run, tmp_path):
+    run._tracker = Tracker(Recorder(), attempt=0)
+    wandb = run._tracker._run
+    checkpoints = run.checkpointer({})
+    checkpoints._pinned = replace(checkpoints._pinned, path="checkpoints/step-000000001.e2", format="SweepRun")
+    with pytest.raises(NotAgreedError):
+        checkpoints.restore()
+    assert wandb.exit_codes == [87]
+
+
+def test_a_second_start_outside_a_sweeprun_saves_beside_the_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        checkpoints = Run(None, Ranks(timeout_seconds=5), StopFlag()).checkpointer({})
+        assert checkpoints.restore() == 0
+        assert checkpoints.save(5)
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == [
+        "step-000000005.e1",
+        "step-000000005.e2",
+    ]
+
+
+def test_a_start_outside_a_sweeprun_does_not_sweep_what_another_is_writing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first = Run(None, Ranks(timeout_seconds=5), StopFlag()).checkpointer({})
+    first.save(5)
+    _, staging = first._begin(6)
+    Run(None, Ranks(timeout_seconds=5), StopFlag()).checkpointer({}).restore()
+    assert (tmp_path / staging).is_dir()
+
+
+def test_the_end_of_wandb_leaves_most_of_the_grace(run):
+    assert run._finish_seconds() == 10
+    assert Run(None, run._ranks, StopFlag())._finish_seconds() == 60
+
+
+def test_importing_the_library_needs_neither_torch_nor_wandb():
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(['torch', 'wandb', 'numpy'])); "
+        "import sweeprun_trainer, sweeprun_trainer.__main__; assert sweeprun_trainer.STOPPED == 143"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import types
+
+import numpy
 import pytest
+import torch
 
 from sweeprun_trainer import tracking
 from sweeprun_trainer.tracking import STEP, Tracker
@@ -93,3 +99,73 @@ def test_nobody_speaks_to_wandb_where_nobody_should(monkeypatch, leads, environ)
     tracker = tracking.begin(leads=leads, attempt=0, config={}, settings={})
     tracker.log(1, {"loss": 1.0})
     tracker.finish(0)
+
+
+def test_what_is_no_number_is_left_out_and_does_not_end_training(capfd):
+    run = Recorder()
+    tracker = Tracker(run, attempt=0)
+    for step in (1, 2):
+        tracker.log(step, {"loss": torch.tensor(0.5), "best": numpy.float32(2), "note": "bad", "none": None})
+    assert run.rows[0] == (1, {"loss": 0.5, "best": 2.0, STEP: 1, "sweeprun/attempt": 0})
+    assert capfd.readouterr().err.count("note is not logged") == 1
+
+
+def test_the_rows_of_a_checkpoint_are_plain_whatever_was_logged():
+    tracker = Tracker(None, attempt=0)
+    tracker.log(numpy.int64(3), {"loss": numpy.float64(1)})
+    ((step, row),) = tracker.state_dict()["rows"]
+    assert (type(step), type(row["loss"])) == (int, float)
+
+
+class Settings:
+    def __init__(self, *, init_timeout):
+        self.init_timeout = init_timeout
+        self.finish_timeout = 0.0
+
+
+def fake_wandb(monkeypatch, *, run, settings=Settings):
+    """Returns what init was given."""
+    given = []
+
+    def init(**settings):
+        given.append(settings)
+        return run
+
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("WANDB_PROJECT", "p")
+    monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=init, Settings=settings))
+    return given
+
+
+def test_the_end_does_not_wait_for_a_dead_server_for_ever(monkeypatch):
+    given = fake_wandb(monkeypatch, run=Recorder())
+    tracking.begin(leads=True, attempt=0, config={}, settings={}, finish_seconds=7)
+    assert given[0]["settings"].finish_timeout == 7
+    monkeypatch.setenv("WANDB_FINISH_TIMEOUT", "90")
+    tracking.begin(leads=True, attempt=0, config={}, settings={}, finish_seconds=7)
+    assert given[1]["settings"].finish_timeout == 90
+
+
+def test_a_client_without_that_setting_is_used_as_it_is(monkeypatch):
+    run = Recorder()
+    given = fake_wandb(monkeypatch, run=run, settings=lambda init_timeout: types.SimpleNamespace())
+    tracking.begin(leads=True, attempt=0, config={}, settings={"name": "n"}).log(1, {"loss": 1.0})
+    assert given[0]["name"] == "n"
+    assert run.steps == [1]
+
+
+def test_a_client_that_does_not_know_where_the_run_stands_is_not_used(monkeypatch, capfd):
+    fake_wandb(monkeypatch, run=object())
+    tracking.begin(leads=True, attempt=0, config={}, settings={}).log(1, {"loss": 1.0})
+    assert "training goes on without it" in capfd.readouterr().err
+
+
+def test_a_client_that_cannot_be_imported_does_not_end_training(monkeypatch, tmp_path, capfd):
+    monkeypatch.setenv("WANDB_PROJECT", "p")
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.delitem(sys.modules, "wandb", raising=False)
+    (tmp_path / "wandb.py").write_text("raise TypeError('Descriptors cannot be created directly')")
+    monkeypatch.syspath_prepend(tmp_path)
+    tracking.begin(leads=True, attempt=0, config={}, settings={}).log(1, {"loss": 1.0})
+    assert "Descriptors cannot be created" in capfd.readouterr().err
