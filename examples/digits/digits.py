@@ -56,6 +56,8 @@ def join_ranks() -> tuple[int, int]:
     """(rank, world size); without a launcher there is one rank."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         backend = "nccl" if torch.cuda.is_available() else "gloo"
+        if backend == "nccl":
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
         dist.init_process_group(backend, timeout=timedelta(seconds=COLLECTIVE_SECONDS))
         if backend == "gloo":  # its threads must end before the interpreter does
             atexit.register(dist.destroy_process_group)

@@ -24,7 +24,10 @@ def save(training: Training, path: Path, step: int) -> None:
             "scheduler": training.scheduler.state_dict(),
             "ranks": ranks,
         }
-        torch.save(state, path)
+        # whole under its name or not there: another suffix first, then the rename
+        unfinished = path.with_suffix(".part")
+        torch.save(state, unfinished)
+        unfinished.replace(path)
 
 
 def load(training: Training, path: Path) -> int:
