@@ -34,7 +34,8 @@ rm -rf "$kept"
 mkdir -p "$kept"
 "$here/cluster.sh" up
 
-# Most of a story is waiting: several are told at once. Those that drain a node or kill the operator come afterwards.
+# Most of a story is waiting: several are told at once. Those that kill the operator or measure
+# times come afterwards.
 status=0
 tell() { # NAME PYTEST ARGUMENTS...
   local name=$1 code=0
@@ -43,6 +44,6 @@ tell() { # NAME PYTEST ARGUMENTS...
   # 5: no test was chosen, as when `-k` names one of the other half
   [ "$code" = 0 ] || [ "$code" = 5 ] || status=$code
 }
-tell together -m 'not node' -n "${E2E_PARALLEL:-3}" "$@"
-tell alone -m node "$@"
+tell together -m 'not alone' -n "${E2E_PARALLEL:-3}" "$@"
+tell alone -m alone "$@"
 (exit "$status")

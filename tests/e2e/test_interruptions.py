@@ -135,7 +135,6 @@ def urgent_pod(name, image, resource):
     }
 
 
-@pytest.mark.node
 @pytest.mark.parametrize("kind", KINDS)
 def test_kubectl_drain_of_the_node(kind, story, undisturbed, cluster):
     told = begin(story, kind, f"drained-{kind}")

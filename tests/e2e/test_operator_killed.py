@@ -17,7 +17,7 @@ def kill_operator(cluster):
         system.delete("Pod", pod["metadata"]["name"], grace=0)
 
 
-@pytest.mark.node
+@pytest.mark.alone
 @pytest.mark.parametrize("state", ["Draining", "Preparing", "Starting", "Running"])
 def test_the_operator_is_killed_at_each_stage_of_a_recovery(state, story, undisturbed, cluster):
     name = f"orphaned-{state.lower()}"

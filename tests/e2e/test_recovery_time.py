@@ -41,7 +41,7 @@ def plain_job(name):
     return job
 
 
-@pytest.mark.node
+@pytest.mark.alone
 def test_the_time_of_each_phase_is_measured_and_printed(story, cluster, capsys):
     name = "timed"
     told = story(name).apply(example("library", name))
