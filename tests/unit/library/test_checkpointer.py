@@ -6,6 +6,7 @@ import collections
 import enum
 import json
 import shutil
+from dataclasses import replace
 
 import numpy
 import pytest
@@ -364,3 +365,26 @@ def test_the_tracker_is_told_the_code_when_no_rank_trains(tmp_path):
     with pytest.raises(NotAgreedError):
         checkpointer(tmp_path, Rig(), pinned=pinned, leave=codes.append).restore()
     assert codes == [87]
+
+
+def test_a_file_that_does_not_show_as_long_as_it_was_written_is_not_committed(tmp_path, monkeypatch, capfd):
+    def longer(*args, **settings):
+        return replace(written := state.write_item(*args, **settings), size=written.size + 1)
+
+    monkeypatch.setattr(checkpointers, "write_item", longer)
+    assert not checkpointer(tmp_path, Rig()).save(5)
+    assert "does not show with its" in capfd.readouterr().err
+    assert found(tmp_path) == []
+
+
+def test_a_checkpoint_names_the_one_before_it(tmp_path):
+    def parent(step, epoch):
+        manifest = json.loads((tmp_path / DIRECTORY / step_name(step, epoch) / "manifest.json").read_text())
+        return manifest.get("parentStep")
+
+    saved = checkpointer(tmp_path, Rig())
+    assert saved.save(1)
+    assert saved.save(2)
+    heir = checkpointer(tmp_path, Rig(), pinned=pinned_to(tmp_path, 2))
+    assert heir.save(3)
+    assert [parent(1, 1), parent(2, 1), parent(3, 2)] == [None, 1, 2]

@@ -100,7 +100,7 @@ class Recorder:
     starting_step = 0
 
     def __init__(self):
-        self.exit_codes = []
+        self.exit_codes, self.summary = [], {}
 
     def finish(self, exit_code):
         self.exit_codes.append(exit_code)
@@ -189,3 +189,24 @@ def test_importing_the_library_needs_neither_torch_nor_wandb():
         "import sweeprun_trainer, sweeprun_trainer.__main__; assert sweeprun_trainer.STOPPED == 143"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_completing_ends_the_run_of_wandb_well_and_once(run):
+    run._tracker = Tracker(Recorder(), attempt=0)
+    wandb = run._tracker._run
+    run.complete(step=1)
+    run.finish(143)
+    assert wandb.exit_codes == [0]
+
+
+def test_a_completion_that_says_something_else_is_an_error(run):
+    run.complete(step=1)
+    with pytest.raises(NotCompletedError, match="says something else"):
+        run.complete(step=2)
+
+
+def test_only_rank_0_writes_records(run, tmp_path):
+    run._ranks.rank = 1
+    run.announce()
+    run.complete(step=1)
+    assert not (tmp_path / "epochs").exists()

@@ -73,11 +73,15 @@ def test_an_event_loop_keeps_its_wake_up_descriptor():
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
 def test_a_forked_worker_ends_by_a_signal_and_stops_nobody_else(flag):
     """DataLoader and multiprocessing end their workers so."""
+    reader, writer = os.pipe()
     worker = os.fork()
     if worker == 0:
+        os.write(writer, b"x")
         time.sleep(60)
         os._exit(0)
-    time.sleep(0.2)
+    os.read(reader, 1)
+    os.close(reader)
+    os.close(writer)
     os.kill(worker, signal.SIGTERM)
     began = time.monotonic()
     _, status = os.waitpid(worker, 0)
@@ -92,20 +96,23 @@ def test_a_forked_worker_ends_by_a_signal_and_stops_nobody_else(flag):
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
 def test_a_handler_of_a_worker_s_own_is_left_alone(flag):
-    worker_reads, parent_writes = os.pipe()
+    reader, writer = os.pipe()
     before = signal.signal(signal.SIGTERM, lambda *_: os._exit(7))
     try:
         worker = os.fork()
         if worker == 0:
-            os.read(worker_reads, 1)
+            os.write(writer, b"x")
+            time.sleep(60)
             os._exit(0)
     finally:
         signal.signal(signal.SIGTERM, before)
-    time.sleep(0.2)
+    os.read(reader, 1)
     os.kill(worker, signal.SIGTERM)
     assert os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1]) == 7
-    os.close(worker_reads)
-    os.close(parent_writes)
+    time.sleep(0.2)
+    assert not flag.is_set, "they share the wake-up descriptor"
+    os.close(reader)
+    os.close(writer)
 
 
 def test_a_handler_that_is_installed_later_does_not_hide_the_signal(flag):
