@@ -216,15 +216,8 @@ def test_another_number_of_ranks_is_refused_with_the_reason(tmp_path, monkeypatc
 
 
 def test_a_state_that_needs_arbitrary_code_is_not_loaded(tmp_path, monkeypatch):
-    class Arbitrary:
-        def state_dict(self):
-            return {"object": Rig}
-
-        def load_state_dict(self, state_dict):
-            raise AssertionError("never reached")
-
     rig = Rig()
-    rig.loader = Arbitrary()
+    rig.loader = Holder({"object": Rig})
     monkeypatch.setattr(state, "_require_readable", lambda file, found: None)  # as if somebody else had written it
     assert checkpointer(tmp_path, rig).save(5)
     with pytest.raises(NotAgreedError, match=r"loader-rank-0\.pt cannot be loaded"):
@@ -388,3 +381,16 @@ def test_a_checkpoint_names_the_one_before_it(tmp_path):
     heir = checkpointer(tmp_path, Rig(), pinned=pinned_to(tmp_path, 2))
     assert heir.save(3)
     assert [parent(1, 1), parent(2, 1), parent(3, 2)] == [None, 1, 2]
+
+
+def test_the_random_state_is_restored_last(tmp_path):
+    class Drawing(Holder):
+        def load_state_dict(self, state_dict):
+            torch.rand(1)
+
+    rig, other = Rig(), Rig(seed=2)
+    rig.loader, other.loader = Holder({}), Drawing({})
+    checkpointer(tmp_path, rig).save(1)
+    expected = torch.rand(3)
+    checkpointer(tmp_path, other, pinned=pinned_to(tmp_path, 1)).restore()
+    assert torch.equal(torch.rand(3), expected)
