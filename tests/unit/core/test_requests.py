@@ -6,42 +6,22 @@ from collections.abc import Callable
 
 import pytest
 
-from support.manifests import make_init
 from support.observations import make_report, make_resume
+from support.simulated_states import (
+    draining,
+    initializing,
+    preparing,
+    running,
+    starting,
+    waiting_for_a_prepare,
+    waiting_for_an_attempt,
+)
 from support.simulated_world import World
 from sweeprun_operator.api.status import ConditionType, SinceProgress, State
 from sweeprun_protocol.reasons import BlockedReason, Outcome
 
 RETRY = {"id": "1", "action": "Retry"}
 STOP = {"id": "1", "action": "Stop"}
-
-
-def preparing() -> World:
-    return World().settle()
-
-
-def initializing() -> World:
-    return World(init=make_init()).settle().answer(make_report(0, Outcome.INIT_REQUIRED))
-
-
-def waiting_for_a_prepare() -> World:
-    return World().settle().fail_job()
-
-
-def waiting_for_an_attempt() -> World:
-    return World().begin().break_down().answer(make_report(1, Outcome.RESTART))
-
-
-def starting() -> World:
-    return World().settle().answer(make_report(0, Outcome.FRESH))
-
-
-def running() -> World:
-    return World().begin()
-
-
-def draining() -> World:
-    return World().begin().evict()
 
 
 def held() -> World:
