@@ -96,6 +96,14 @@ class Format(_Word):
     """Own format: a directory with a manifest, written by the library."""
     TORCH = "Torch"
     """One file written by torch.save (zip)."""
+    LIGHTNING = "Lightning"
+    """One file written by Lightning's Trainer: torch.save with the loops' and optimizers' states."""
+    DCP = "DCP"
+    """A directory written by torch.distributed.checkpoint."""
+    HUGGING_FACE = "HuggingFace"
+    """A directory `checkpoint-<step>` written by the Trainer of transformers."""
+    SAFETENSORS = "Safetensors"
+    """One .safetensors file, or a directory with the index of several."""
 
 
 class Level(_Word):

@@ -13,6 +13,7 @@ from .layout import MAX_EPOCH, MAX_STEP
 from .names import is_file_name, is_run_id, is_slot
 from .reasons import (
     CompletionPolicy,
+    Format,
     Outcome,
     RefusalReason,
     StartReason,
@@ -116,14 +117,17 @@ class CheckpointRef:
     """Relative to the run directory."""
     digest: Optional[str]
     """`sha256:<64 hex digits>`; absent where nobody has read it whole yet."""
+    format: Format
 
     def to_dict(self) -> dict[str, Any]:
-        return plain({"step": self.step, "epoch": self.epoch, "path": self.path, "digest": self.digest})
+        told = {"step": self.step, "epoch": self.epoch, "path": self.path, "digest": self.digest}
+        return plain({**told, "format": self.format})
 
     @staticmethod
     def from_value(value: Any, where: str) -> CheckpointRef:
         fields = Fields(value, where)
         return CheckpointRef(
+            format=fields.choice("format", Format),
             step=fields.integer("step", most=MAX_STEP),
             epoch=fields.integer("epoch", most=MAX_EPOCH),
             path=read_relative(fields, "path"),

@@ -10,7 +10,7 @@ from sweeprun_operator.api.status import CheckpointStatus, Current, State, Sweep
 from sweeprun_operator.api.v1alpha1 import SweepRun
 from sweeprun_operator.builders.images import HelperImages
 from sweeprun_operator.builders.manifests import Manifests
-from sweeprun_protocol.reasons import Outcome, StartReason
+from sweeprun_protocol.reasons import Format, Outcome, StartReason
 
 Raw = dict[str, Any]
 
@@ -22,13 +22,21 @@ BUILD = Manifests(IMAGES)
 
 
 def decided(
-    *, attempt: int = 0, epoch: int = 1, resume: int | None = None, path: str | None = None, **spec: Any
+    *,
+    attempt: int = 0,
+    epoch: int = 1,
+    resume: int | None = None,
+    path: str | None = None,
+    checkpoint_format: Format = Format.SWEEPRUN,
+    **spec: Any,
 ) -> SweepRun:
     """The attempt starts at step 0, or resumes from the checkpoint of a step, in `path` where that matters."""
     checkpoint = None
     if resume is not None:
         where = path or f"checkpoints/step-{resume:09d}.e{epoch - 1 or 1}"
-        checkpoint = CheckpointStatus(step=resume, epoch=epoch - 1 or 1, path=where, digest=DIGEST)
+        checkpoint = CheckpointStatus(
+            step=resume, epoch=epoch - 1 or 1, path=where, digest=DIGEST, format=checkpoint_format
+        )
     current = Current(
         attempt=attempt,
         prepare=attempt,

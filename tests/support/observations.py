@@ -21,7 +21,7 @@ from sweeprun_operator.core.observation import (
 )
 from sweeprun_operator.core.scene import Scene
 from sweeprun_protocol.prepare import PrepareReport
-from sweeprun_protocol.reasons import Outcome, StartReason
+from sweeprun_protocol.reasons import Format, Outcome, StartReason
 from sweeprun_protocol.records import CheckpointRef
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
@@ -124,7 +124,9 @@ def make_report(number: int, outcome: Outcome, **fields: Any) -> PrepareReport:
 
 
 def make_checkpoint(step: int, *, epoch: int = 1) -> CheckpointRef:
-    return CheckpointRef(step=step, epoch=epoch, path=f"checkpoints/step-{step:09d}.e{epoch}", digest=DIGEST)
+    return CheckpointRef(
+        step=step, epoch=epoch, path=f"checkpoints/step-{step:09d}.e{epoch}", digest=DIGEST, format=Format.SWEEPRUN
+    )
 
 
 def make_resume(number: int, step: int, **fields: Any) -> PrepareReport:

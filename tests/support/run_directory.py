@@ -8,7 +8,7 @@ from typing import Any
 
 from sweeprun_protocol.codec import dump
 from sweeprun_protocol.environ import RunEnvironment
-from sweeprun_protocol.layout import MANIFEST, RunLayout, parse_step_name, step_name
+from sweeprun_protocol.layout import MANIFEST, RunLayout, step_name
 from sweeprun_protocol.manifest import Manifest, ManifestFile
 from sweeprun_protocol.prepare import Adoption, Configuration, PrepareReport, PrepareRequest
 from sweeprun_protocol.reasons import (
@@ -136,11 +136,7 @@ class RunDirectory:
             "resume_step": base.step if base else None,
             "resume_epoch": base.epoch if base else None,
             "resume_digest": base.digest if base else None,
-            "resume_format": str(_format_of(base.path)) if base else None,
+            "resume_format": str(base.format) if base else None,
             "resume_args": "",
         }
         return RunEnvironment(**{**values, **changes})
-
-
-def _format_of(path: str) -> Format:
-    return Format.SWEEPRUN if parse_step_name(Path(path).name) else Format.TORCH

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from sweeprun_protocol.exit_codes import ExitCode
 from sweeprun_protocol.prepare import PrepareReport, PrepareRequest
-from sweeprun_protocol.reasons import Outcome, StartReason
+from sweeprun_protocol.reasons import Format, Outcome, StartReason
 from sweeprun_protocol.records import CheckpointRef
 
 STEPS = 600
@@ -78,7 +78,11 @@ class SimulatedVolume:
             run_id="run",
             volume_id="volume",
             epoch=self.head,
-            checkpoint=CheckpointRef(step=step, epoch=1, path=path, digest="sha256:" + "ab" * 32) if step else None,
+            checkpoint=CheckpointRef(
+                step=step, epoch=1, path=path, digest="sha256:" + "ab" * 32, format=Format.SWEEPRUN
+            )
+            if step
+            else None,
             last_step=last,
         )
 

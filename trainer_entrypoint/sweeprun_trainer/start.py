@@ -23,7 +23,7 @@ from sweeprun_volume.claims import highest_epoch
 from sweeprun_volume.clock import Clock
 from sweeprun_volume.decisions import read_seen
 from sweeprun_volume.errors import TooManyEntriesError, UnsafeEntryError, VolumeError
-from sweeprun_volume.formats import format_of_path
+from sweeprun_volume.formats.tree import facts_of
 from sweeprun_volume.operations import FILE, Volume
 from sweeprun_volume.records_io import publish_record, read_record
 
@@ -132,7 +132,7 @@ def _check_resume_point(place: Place, clock: Clock, settle_seconds: float) -> No
     path = place.resume_path
     if path is None:
         return
-    check = _check_own if format_of_path(path) is Format.SWEEPRUN else _check_foreign
+    check = _check_own if place.run.resume_format == str(Format.SWEEPRUN) else _check_foreign
     verdict: Optional[str] = ""
 
     def settled() -> bool:
@@ -170,15 +170,15 @@ def _read(volume: Volume, path: str) -> Optional[bytes]:
 
 
 def _check_foreign(place: Place, path: str) -> Optional[str]:
-    """A file that knows no manifest: size and time of writing must be those that prepare saw when it read it."""
-    facts = place.volume.facts(path)
-    if facts is None:
+    """Without a manifest: size and time of writing must be those that prepare saw when it read it."""
+    if not place.volume.exists(path):
         return _ABSENT
-    if facts.kind != FILE:
-        return f"it is a {facts.kind}"
+    facts = facts_of(place.volume, path)
+    if facts is None:
+        return "it is no checkpoint: a device, a link inside, or too many files"
     pinned = read_seen(place.volume, place.layout, place.run.epoch).get(path)
     if pinned is None:
         return "prepare did not see it"
-    if (facts.size, facts.mtime_ns) != (pinned.size, pinned.mtime_ns):
+    if not facts.same_content(pinned):
         return f"it was written again: {facts.size} bytes now, {pinned.size} when it was checked"
     return None

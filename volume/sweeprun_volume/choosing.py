@@ -42,7 +42,7 @@ def choose(situation: Situation, walk: Optional[Walk], *, pinned_present: bool) 
     if walk is not None and walk.chosen is not None:
         _check_pinned(situation, walk.chosen, pinned_present)
         return _resume(situation, walk, walk.chosen)
-    refused = walk.refused if walk is not None else ()
+    refused, passed = (walk.refused, walk.passed) if walk is not None else ((), ())
     if not request.resume:
         if situation.begins:
             return _from_zero(situation, Outcome.FRESH, _fresh_reason(situation))
@@ -57,8 +57,8 @@ def choose(situation: Situation, walk: Optional[Walk], *, pinned_present: bool) 
     if refused:
         return _all_refused(situation, refused)
     if situation.begins:
-        return _from_zero(situation, Outcome.FRESH, _fresh_reason(situation))
-    return _from_zero(situation, Outcome.RESTART, StartReason.NOTHING_COMMITTED)
+        return _from_zero(situation, Outcome.FRESH, _fresh_reason(situation), passed)
+    return _from_zero(situation, Outcome.RESTART, StartReason.NOTHING_COMMITTED, passed)
 
 
 def known_to_exist(request: PrepareRequest, decided: Optional[Decision]) -> Optional[CheckpointRef]:
@@ -100,6 +100,7 @@ def _resume(situation: Situation, walk: Walk, chosen: CheckpointRef) -> Decision
         message += f"; {len(walk.refused)} newer refused, the newest {walk.refused[0].path}: {walk.refused[0].message}"
     if walk.note:
         message += f"; {walk.note}"
+    message += _passed_over(walk.passed)
     return _decision(
         situation, Outcome.RESUME, reason, message, base=chosen, sealed=sealed[:MAX_ELIGIBLE], refused=walk.refused
     )
@@ -117,14 +118,26 @@ def _all_refused(situation: Situation, refused: tuple[Refusal, ...]) -> Decision
     return _decision(situation, Outcome.FRESH, StartReason.ALL_REFUSED, message, refused=refused, slots=())
 
 
-def _from_zero(situation: Situation, outcome: Outcome, reason: StartReason) -> Decision:
+def _from_zero(
+    situation: Situation, outcome: Outcome, reason: StartReason, passed: tuple[Refusal, ...] = ()
+) -> Decision:
     texts = {
         StartReason.FIRST_START: "a new run starts",
         StartReason.ALL_REFUSED: f"a new run takes the place of {situation.replaces}, whose checkpoints were refused",
         StartReason.NOTHING_COMMITTED: "no checkpoint was committed: the same run starts again from step 0",
         StartReason.RESUME_NEVER: "the resume policy says so: the same run starts again from step 0",
     }
-    return _decision(situation, outcome, reason, texts[reason])
+    return _decision(situation, outcome, reason, texts[reason] + _passed_over(passed))
+
+
+def _passed_over(passed: tuple[Refusal, ...]) -> str:
+    if not passed:
+        return ""
+    count = "1 checkpoint holds" if len(passed) == 1 else f"{len(passed)} checkpoints hold"
+    return (
+        f"; not used: {count} weights only, the newest {passed[0].path}: {passed[0].message} (a script that "
+        "goes on from weights alone sets checkpoint.format)"
+    )
 
 
 def _fresh_reason(situation: Situation) -> StartReason:

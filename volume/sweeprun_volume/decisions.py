@@ -12,7 +12,7 @@ from sweeprun_protocol.layout import RunLayout
 from sweeprun_protocol.reasons import Outcome, StartReason
 from sweeprun_protocol.records import Decision, read_relative
 
-from .formats.torch_zip import MAX_FOUND
+from .formats.finding import MAX_FOUND
 from .lineage import FileFacts
 from .operations import Volume
 from .records_io import publish_record, read_record

@@ -10,9 +10,10 @@ from sweeprun_protocol.layout import EPOCH_PLACEHOLDER, RunLayout, step_name
 from sweeprun_protocol.reasons import Format
 from sweeprun_protocol.records import CheckpointRef, Decision
 
-from .formats import format_of_path, formats_of
+from .formats.finding import find_checkpoints
+from .formats.tree import facts_of
 from .lineage import FileFacts, Found, kept
-from .operations import FILE, Volume
+from .operations import Volume
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,9 @@ def take_inventory(
         before = _expand(decided.checkpoint_directory, decided.epoch)
     judged = _find(volume, layout, before, chosen)
     if decided is not None:
-        if last_step is not None and chosen is not Format.TORCH:
+        if last_step is not None and chosen in (Format.AUTO, Format.SWEEPRUN):
             path = posixpath.join(before, step_name(last_step, decided.epoch))
-            last = CheckpointRef(last_step, decided.epoch, path, None)
+            last = CheckpointRef(last_step, decided.epoch, path, None, Format.SWEEPRUN)
             judged += _by_name(volume, layout, [last], {item.path for item in judged})
         inherited = [ref for _, ref in sorted(kept(decided).items())]
         judged += _by_name(volume, layout, inherited, {item.path for item in judged})
@@ -71,7 +72,7 @@ def fixed_part(directory: str) -> str:
 
 
 def _find(volume: Volume, layout: RunLayout, directory: str, chosen: Format) -> list[Found]:
-    return [found for kind in formats_of(chosen) for found in kind.find(volume, layout, directory)]
+    return find_checkpoints(volume, layout, directory, chosen)
 
 
 def _by_name(volume: Volume, layout: RunLayout, refs: list[CheckpointRef], known: set[str]) -> list[Found]:
@@ -84,11 +85,9 @@ def _by_name(volume: Volume, layout: RunLayout, refs: list[CheckpointRef], known
 
 
 def _named(volume: Volume, layout: RunLayout, ref: CheckpointRef) -> Optional[Found]:
-    facts = volume.facts(posixpath.join(layout.directory, ref.path))
-    if facts is None:
+    place = posixpath.join(layout.directory, ref.path)
+    if not volume.exists(place):
         return None
-    kind = format_of_path(ref.path)
-    if kind is Format.SWEEPRUN:
-        return Found(kind, ref.path, ref.step, ref.epoch, None)
-    known = FileFacts(facts.size, facts.mtime_ns, facts.inode) if facts.kind == FILE else None
-    return Found(kind, ref.path, ref.step, None, known)
+    if ref.format is Format.SWEEPRUN:
+        return Found(ref.format, ref.path, ref.step, ref.epoch, None)
+    return Found(ref.format, ref.path, ref.step, None, facts_of(volume, place))

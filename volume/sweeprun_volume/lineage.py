@@ -17,10 +17,12 @@ from sweeprun_protocol.records import CheckpointRef, Decision
 
 @dataclass(frozen=True)
 class FileFacts:
-    """A foreign file when it was last looked at: who writes it again changes one of these."""
+    """A foreign checkpoint when it was last looked at: who writes it again changes one of these."""
 
     size: int
+    """Bytes of all its files."""
     mtime_ns: int
+    """The newest of them."""
     inode: int
     """Told for the same mount only: some network file systems number files anew."""
 
@@ -39,7 +41,7 @@ class Found:
     epoch: Optional[int]
     """From the name (own format); None: a foreign file, which says nothing of it."""
     facts: Optional[FileFacts]
-    """Foreign files; None for what is no regular file."""
+    """Foreign ones; None for what is no checkpoint at all: a device, a link inside, too many files."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class Candidate:
     facts: Optional[FileFacts]
 
     def ref(self, digest: Optional[str]) -> CheckpointRef:
-        return CheckpointRef(step=self.step, epoch=self.epoch, path=self.path, digest=digest)
+        return CheckpointRef(self.step, self.epoch, self.path, digest, self.format)
 
 
 def kept(decision: Decision) -> dict[str, CheckpointRef]:

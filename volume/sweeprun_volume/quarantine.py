@@ -12,8 +12,9 @@ from sweeprun_protocol.codec import dump
 from sweeprun_protocol.layout import ABANDONED, RunLayout, parse_step_name
 from sweeprun_protocol.records import Decision, Refusal
 
+from .formats.tree import facts_of
 from .lineage import FileFacts, Found
-from .operations import FILE, Volume
+from .operations import Volume
 
 VERDICT_SUFFIX = ".verdict.json"
 _LONGEST = 160
@@ -58,17 +59,16 @@ def _is_old(volume: Volume, layout: RunLayout, path: str, epoch: int, seen: Mapp
 
     A twin of a prepare may get here late, when training runs already.
     """
-    facts = volume.facts(posixpath.join(layout.directory, path))
-    if facts is None:
+    place = posixpath.join(layout.directory, path)
+    if not volume.exists(place):
         return False
     parsed = parse_step_name(posixpath.basename(path))
     if parsed is not None:
         return parsed[1] < epoch
-    before = seen.get(path)
-    if facts.kind != FILE or before is None:
-        return facts.kind != FILE
-    now = FileFacts(facts.size, facts.mtime_ns, facts.inode)
-    return now.same_content(before)
+    now, before = facts_of(volume, place), seen.get(path)
+    if now is None:
+        return True  # no checkpoint of anybody's
+    return before is not None and now.same_content(before)
 
 
 def _flat(path: str, epoch: int) -> str:

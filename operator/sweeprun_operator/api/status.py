@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import Field
 from pydantic.config import JsonDict
 
-from sweeprun_protocol.reasons import Outcome, RefusalReason, StartReason
+from sweeprun_protocol.reasons import Format, Outcome, RefusalReason, StartReason
 
 from .base import Count, StatusModel
 
@@ -103,6 +103,7 @@ class CheckpointStatus(StatusModel):
     epoch: Count
     path: Annotated[str, Field(max_length=1024)]
     digest: Annotated[str, Field(max_length=80)] | None = None
+    format: Format
     verified_time: datetime | None = None
 
 

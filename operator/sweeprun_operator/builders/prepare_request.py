@@ -66,7 +66,7 @@ def _pinned(run: SweepRun) -> CheckpointRef | None:
     found = run.status.checkpoint
     if found is None:
         return None
-    return CheckpointRef(step=found.step, epoch=found.epoch, path=found.path, digest=found.digest)
+    return CheckpointRef(step=found.step, epoch=found.epoch, path=found.path, digest=found.digest, format=found.format)
 
 
 def _adoption(run: SweepRun) -> Adoption:

@@ -15,8 +15,8 @@ from sweeprun_operator.api.template import Container, Replica, mapping, mappings
 from sweeprun_operator.api.v1alpha1 import SweepRun
 from sweeprun_protocol import environ
 from sweeprun_protocol.environ import RunEnvironment
-from sweeprun_protocol.layout import RunLayout, expand_run_directory, parse_step_name
-from sweeprun_protocol.reasons import Format, Outcome
+from sweeprun_protocol.layout import RunLayout, expand_run_directory
+from sweeprun_protocol.reasons import Outcome
 
 from .given import entries, name_in
 from .kubernetes_text import expanded, field, variables
@@ -53,13 +53,9 @@ def run_environment(run: SweepRun, replica: Replica) -> RunEnvironment:
         resume_step=resumed.step if resumed else None,
         resume_epoch=resumed.epoch if resumed else None,
         resume_digest=resumed.digest if resumed else None,
-        resume_format=str(_format(resumed.path)) if resumed else None,
+        resume_format=str(resumed.format) if resumed else None,
         resume_args="",
     )
-
-
-def _format(path: str) -> Format:
-    return Format.SWEEPRUN if parse_step_name(posixpath.basename(path)) is not None else Format.TORCH
 
 
 def trainer_container(run: SweepRun, replica: Replica) -> Manifest:

@@ -12,13 +12,13 @@ from sweeprun_operator.core.children import Children
 from sweeprun_operator.core.decide import decide
 from sweeprun_operator.core.observation import Claim, Observation
 from sweeprun_operator.core.plan import Plan
-from sweeprun_protocol.reasons import Outcome, StartReason
+from sweeprun_protocol.reasons import Format, Outcome, StartReason
 
 _ANY_CLAIM = Claim(found=True, access_modes=("ReadWriteMany",))
 """The claim is judged by the decision: here it must not hide what the server says of the template."""
 _LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 _UNKNOWN = "unknown"
-_CHECKPOINT = CheckpointStatus(step=1, epoch=1, path="checkpoints/step-000000001.e1")
+_CHECKPOINT = CheckpointStatus(step=1, epoch=1, path="checkpoints/step-000000001.e1", format=Format.SWEEPRUN)
 
 
 class BoundDecisions:

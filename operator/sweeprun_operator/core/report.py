@@ -266,6 +266,7 @@ def _identify(draft: Draft, report: PrepareReport) -> Draft:
                 epoch=report.checkpoint.epoch,
                 path=report.checkpoint.path,
                 digest=report.checkpoint.digest,
+                format=report.checkpoint.format,
                 verified_time=draft.now,
             )
         )

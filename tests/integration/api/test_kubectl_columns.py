@@ -16,7 +16,7 @@ STATUS = {
     "progress": {"step": 740, "time": NOW},
     "counts": {"resumes": 2},
     "savings": {"stepsKept": 500},
-    "checkpoint": {"step": 700, "epoch": 3, "path": "checkpoints/step-000000700.e3"},
+    "checkpoint": {"step": 700, "epoch": 3, "path": "checkpoints/step-000000700.e3", "format": "SweepRun"},
     "conditions": [
         {
             "type": "Accepted",

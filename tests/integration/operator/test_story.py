@@ -8,12 +8,14 @@ from support.manifests import make_sweeprun, make_template
 from support.passes import Passes
 from sweeprun_operator.cluster.kubernetes_gateway import KubernetesGateway
 from sweeprun_protocol.prepare import PrepareReport
-from sweeprun_protocol.reasons import BlockedReason, Outcome, StartReason
+from sweeprun_protocol.reasons import BlockedReason, Format, Outcome, StartReason
 from sweeprun_protocol.records import CheckpointRef
 
 NAME = "run"
 DIGEST = "sha256:" + "ab" * 32
-CHECKPOINT = CheckpointRef(step=500, epoch=1, path="checkpoints/step-000000500.e1", digest=DIGEST)
+CHECKPOINT = CheckpointRef(
+    step=500, epoch=1, path="checkpoints/step-000000500.e1", digest=DIGEST, format=Format.SWEEPRUN
+)
 
 
 def report(number, outcome, **more):

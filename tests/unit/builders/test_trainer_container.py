@@ -8,6 +8,7 @@ from support.decided import BUILD, DIGEST, RUN_ID, decided, environment, of_cont
 from support.manifests import make_template
 from sweeprun_operator.api.mounts import ENTRYPOINT_PATH
 from sweeprun_protocol.environ import RunEnvironment
+from sweeprun_protocol.reasons import Format
 
 ARGS = ["--resume-from", "$(SWEEPRUN_RESUME_FROM)", "--step=$(SWEEPRUN_RESUME_STEP)"]
 RUN_DIR = f"/data/sweep/digits-lr/runs/{RUN_ID}"
@@ -122,8 +123,8 @@ def test_the_entrypoint_can_read_what_it_is_told():
     )
 
 
-def test_a_checkpoint_of_another_name_is_told_as_a_torch_file():
-    values = literal(trainer(resume=500, path="checkpoints/e1/last.pt"))
+def test_the_format_is_told_as_prepare_found_it():
+    values = literal(trainer(resume=500, path="checkpoints/e1/last.pt", checkpoint_format=Format.TORCH))
     assert values["SWEEPRUN_RESUME_FORMAT"] == "Torch"
 
 

@@ -26,7 +26,7 @@ from sweeprun_operator.api.status import (
     SweepRunStatus,
 )
 from sweeprun_protocol.prepare import PrepareReport
-from sweeprun_protocol.reasons import Outcome, RefusalReason, StartReason
+from sweeprun_protocol.reasons import Format, Outcome, RefusalReason, StartReason
 from sweeprun_protocol.records import CheckpointRef, Refusal
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
@@ -78,7 +78,9 @@ def ended():
         prepare=1,
         outcome=Outcome.RESUME,
         message="resume from step 40",
-        checkpoint=CheckpointRef(step=40, epoch=1, path="checkpoints/step-000000040.e1", digest=None),
+        checkpoint=CheckpointRef(
+            step=40, epoch=1, path="checkpoints/step-000000040.e1", digest=None, format=Format.SWEEPRUN
+        ),
         refused=(Refusal(PATH, RefusalReason.DIGEST_MISMATCH, "chunk 0", "model.pt"),),
         refused_count=1,
         checked_count=2,

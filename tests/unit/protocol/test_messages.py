@@ -34,7 +34,9 @@ def make_request(**changes):
         started=True,
         volume_id="v",
         known_epoch=2,
-        pinned=CheckpointRef(step=500, epoch=2, path="checkpoints/step-000000500.e2", digest=DIGEST),
+        pinned=CheckpointRef(
+            step=500, epoch=2, path="checkpoints/step-000000500.e2", digest=DIGEST, format=Format.SWEEPRUN
+        ),
         slots=("master-0", "worker-0"),
         completion=CompletionPolicy.EXIT_CODE,
         configuration=Configuration(file_name="train_config_overrides.yaml", text='lr: "0.01"\n'),
@@ -99,7 +101,7 @@ def test_a_report_always_fits_into_a_termination_message(message, refused, candi
         reason=StartReason.WALKED_BACK,
         run_id="r" * 63,
         epoch=999_999,
-        checkpoint=CheckpointRef(step=1, epoch=1, path="p/" * 100 + "x", digest=DIGEST),
+        checkpoint=CheckpointRef(step=1, epoch=1, path="p/" * 100 + "x", digest=DIGEST, format=Format.SWEEPRUN),
         metrics={f"m{number}": "1" * 64 for number in range(metrics)},
         ends=tuple(make_end(f"worker-{number}") for number in range(20)),
         refused=(Refusal(path="p" * 300, reason=RefusalReason.TRUNCATED, message="m" * 300, entry="e" * 300),)
@@ -133,7 +135,7 @@ def test_a_decision_survives_the_volume():
         reason=StartReason.NOTHING_COMMITTED,
         message="m",
         base=None,
-        eligible=(CheckpointRef(step=1, epoch=1, path="a/b", digest=None),),
+        eligible=(CheckpointRef(step=1, epoch=1, path="a/b", digest=None, format=Format.SWEEPRUN),),
         refused=(Refusal(path="a", reason=RefusalReason.CRC_MISMATCH, message="m", entry="a:data/0", offset=64),),
         slots=("master-0",),
         completion=CompletionPolicy.EXPLICIT,
@@ -145,7 +147,7 @@ def test_a_decision_survives_the_volume():
 @pytest.mark.parametrize("path", ["../up", "/abs", "a//b", "a/./b", ""])
 def test_a_record_cannot_point_out_of_the_run(path):
     with pytest.raises(RecordError, match="path below"):
-        CheckpointRef.from_value({"step": 1, "epoch": 1, "path": path}, "x")
+        CheckpointRef.from_value({"step": 1, "epoch": 1, "path": path, "format": "SweepRun"}, "x")
 
 
 def make_manifest(*files):

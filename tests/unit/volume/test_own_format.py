@@ -15,7 +15,7 @@ from sweeprun_protocol.reasons import BlockedReason, Format, Level, RefusalReaso
 from sweeprun_volume import hashing
 from sweeprun_volume.clock import Clock, Deadline
 from sweeprun_volume.errors import OutOfTimeError, VolumeError
-from sweeprun_volume.formats import Context, Refused, checker_of
+from sweeprun_volume.formats import Context, Refused, format_of
 from sweeprun_volume.hashing import ChunkHasher
 from sweeprun_volume.operations import Volume
 
@@ -23,7 +23,7 @@ from sweeprun_volume.operations import Volume
 def check(root, path, *, level=Level.FULL, step=100, epoch=1, deadline=None, fmt=Format.SWEEPRUN):
     deadline = deadline or Deadline.after(60, Clock())
     context = Context(Volume(str(root)), RunLayout(""), "run-1", level, deadline)
-    return checker_of(fmt).check(context, path, step=step, epoch=epoch)
+    return format_of(fmt).check(context, path, step=step, epoch=epoch)
 
 
 @pytest.fixture

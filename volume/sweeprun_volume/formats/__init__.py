@@ -1,16 +1,54 @@
-"""Formats of checkpoints: how each is found below a directory, and how it is checked without unpickling."""
+"""Formats of checkpoints: how each is recognised, and how it is checked without unpickling."""
 
 from __future__ import annotations
 
-import posixpath
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Optional, Protocol
 
-from sweeprun_protocol.layout import RunLayout, parse_step_name
+from sweeprun_protocol.codec import as_dicts, dump
+from sweeprun_protocol.layout import RunLayout
+from sweeprun_protocol.manifest import ManifestFile
 from sweeprun_protocol.reasons import Format, Level, RefusalReason
 from sweeprun_volume.clock import Deadline
-from sweeprun_volume.lineage import Found
-from sweeprun_volume.operations import Volume
+from sweeprun_volume.operations import Entry, Volume
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """An entry of the checkpoint directory, which may be a checkpoint."""
+
+    volume: Volume
+    place: str
+    """From the volume's root."""
+    entry: Entry
+    listing: Optional[Sequence[Entry]]
+    """What a directory holds; None for what is none."""
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """An entry of the checkpoint directory that is a checkpoint by its name and its parts; nobody has judged it."""
+
+    step: int
+    epoch: Optional[int] = None
+    """From the name (own format); None: a foreign one, which says nothing of it."""
+
+
+@dataclass(frozen=True)
+class Contents:
+    """Digests of every byte of a checkpoint."""
+
+    algorithm: str
+    files: tuple[ManifestFile, ...]
+    """Sorted by path, relative to the checkpoint; of a checkpoint that is one file, that file's name."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the paths, sizes and chunk digests."""
+        told = {"algorithm": self.algorithm, "files": as_dicts(self.files)}
+        return "sha256:" + hashlib.sha256(dump(told)).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -20,13 +58,19 @@ class Checked:
     digest: Optional[str]
     """None where it was not read whole (Fast, foreign formats)."""
     bytes: int
-    """Bytes that were read and compared."""
+    """Bytes that were read."""
+    uncovered: int = 0
+    """Bytes in which this format alone could not show damage; a digest that was recorded before still can."""
     note: str = ""
     """What the check could not cover, as a sentence."""
+    world_size: Optional[int] = None
+    """Ranks that wrote it, where it tells."""
+    contents: Optional[Contents] = None
+    """Digests of every file, of a foreign checkpoint that was read whole."""
 
 
 class Refused(Exception):  # noqa: N818 - a verdict, no error
-    """The checkpoint must not be used."""
+    """The checkpoint must not be used. With NOT_RESUMABLE nothing is wrong with it: it is passed over, never moved."""
 
     def __init__(
         self,
@@ -54,31 +98,32 @@ class Context:
     run_id: str
     level: Level
     deadline: Deadline
+    resumable_only: bool = True
+    """Format Auto: what holds weights only is passed over. A format that the user chose is taken at its word."""
+    known: Optional[Contents] = None
+    """What a foreign checkpoint held when it was first read whole."""
 
 
 class CheckpointFormat(Protocol):
-    def find(self, volume: Volume, layout: RunLayout, directory: str) -> list[Found]:
-        """Checkpoints below `directory`, which is relative to the run directory."""
+    kind: Format
+
+    def recognise(self, sighting: Sighting) -> Optional[Recognised]:
+        """Whether this is a checkpoint of the format; cheap, for it is asked of every entry. Raises VolumeError."""
         ...
 
     def check(self, context: Context, path: str, *, step: int, epoch: int) -> Checked:
-        """Raises Refused, OutOfTimeError, VolumeError."""
+        """`path` is relative to the run directory. Raises Refused, OutOfTimeError, VolumeError."""
         ...
 
 
 def formats_of(chosen: Format) -> list[CheckpointFormat]:
-    from sweeprun_volume.formats.own import OwnFormat  # they import what is above
-    from sweeprun_volume.formats.torch_zip import TorchFormat
+    """Those that are asked, in this order: the first one that recognises an entry has it."""
+    from .own import OwnFormat  # they import what is above
+    from .torch_zip import TorchFormat
 
-    own, torch = OwnFormat(), TorchFormat()
-    if chosen is Format.SWEEPRUN:
-        return [own]
-    return [torch] if chosen is Format.TORCH else [own, torch]
-
-
-def format_of_path(path: str) -> Format:
-    return Format.SWEEPRUN if parse_step_name(posixpath.basename(path)) else Format.TORCH
+    every: list[CheckpointFormat] = [OwnFormat(), TorchFormat()]
+    return every if chosen is Format.AUTO else [item for item in every if item.kind is chosen]
 
 
-def checker_of(kind: Format) -> CheckpointFormat:
+def format_of(kind: Format) -> CheckpointFormat:
     return formats_of(kind)[0]

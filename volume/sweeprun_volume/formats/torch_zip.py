@@ -7,31 +7,22 @@ are unknown, not bad.
 
 from __future__ import annotations
 
-import hashlib
 import io
-import json
 import pickletools
 import posixpath
 import re
-import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Optional
 
-from sweeprun_protocol.layout import MAX_STEP, RunLayout, parse_step_name
+from sweeprun_protocol.layout import MAX_STEP
 from sweeprun_protocol.reasons import Format, Level, RefusalReason
-from sweeprun_volume.errors import TooManyEntriesError, UnsafeEntryError
-from sweeprun_volume.formats import Checked, Context, Refused
-from sweeprun_volume.formats.zip_directory import Member, Source, read_directory
-from sweeprun_volume.hashing import READ_BYTES
-from sweeprun_volume.lineage import FileFacts, Found
-from sweeprun_volume.operations import DIRECTORY, FILE, LINK, Facts, Volume
+from sweeprun_volume.errors import UnsafeEntryError
+from sweeprun_volume.operations import FILE, Facts, Volume
+
+from . import Checked, Context, Recognised, Refused, Sighting
+from .contents import Plan, Span, read_contents
+from .zip_directory import Member, Source, read_directory
 
 SUFFIXES = (".pt", ".pth", ".ckpt", ".bin")
-MAX_FOUND = 20_000
-MAX_PATH = 1024
-"""As records and reports carry it: what is not ASCII counts as its escape."""
-MAX_DEPTH = 8
 MAX_PICKLE_BYTES = 16 << 20
 """A pickle larger than this is not searched for the step."""
 
@@ -45,21 +36,16 @@ _BETWEEN = frozenset({"MEMOIZE", "BINPUT", "LONG_BINPUT", "PUT"})
 
 
 class TorchFormat:
-    def find(self, volume: Volume, layout: RunLayout, directory: str) -> list[Found]:
-        found: list[Found] = []
-        for path, kind in _walk(volume, layout, directory):
-            place = posixpath.join(layout.directory, path)
-            facts = volume.facts(place)
-            if facts is None:
-                continue
-            if len(json.dumps(path)) > MAX_PATH:
-                raise UnsafeEntryError(path, f"a checkpoint's path has at most {MAX_PATH} characters: move it away")
-            step = step_in_name(posixpath.basename(path))
-            if step is None:
-                step = _step_inside(volume, place) if kind == FILE else 0
-            known = FileFacts(facts.size, facts.mtime_ns, facts.inode) if kind == FILE else None
-            found.append(Found(Format.TORCH, path, step, None, known))
-        return found
+    kind = Format.TORCH
+
+    def recognise(self, sighting: Sighting) -> Optional[Recognised]:
+        name = sighting.entry.name
+        if sighting.listing is not None or not name.endswith(SUFFIXES):
+            return None
+        step = step_in_name(name)
+        if step is None:
+            step = _step_inside(sighting.volume, sighting.place) if sighting.entry.kind == FILE else 0
+        return Recognised(step)
 
     def check(self, context: Context, path: str, *, step: int, epoch: int) -> Checked:  # noqa: ARG002
         place = posixpath.join(context.layout.directory, path)
@@ -69,19 +55,12 @@ class TorchFormat:
             raise Refused(RefusalReason.STRUCTURE, "its name is no UTF-8: no pod could be told of it") from None
         try:
             with context.volume.open_file(place) as (descriptor, facts):
-                checked = _check(context, Source(context.volume, descriptor, place, facts.size), path)
+                members = read_directory(Source(context.volume, descriptor, place, facts.size))
         except FileNotFoundError:
             raise Refused(RefusalReason.FILE_MISSING, "the file vanished before it was read") from None
         except UnsafeEntryError as error:
             raise Refused(RefusalReason.NOT_A_REGULAR_FILE, str(error)) from None
-        if _differs(context.volume.facts(place), facts):
-            raise Refused(RefusalReason.CHANGED, "the file changed while it was read: somebody still writes it")
-        return checked
-
-
-def foreign_digest(path: str, size: int, content: str) -> str:
-    """SHA-256 over the sorted lines `path NUL size NUL sha256 LF`; here one file makes the checkpoint."""
-    return "sha256:" + hashlib.sha256(f"{path}\0{size}\0{content}\n".encode()).hexdigest()
+        return _check(context, place, facts, members)
 
 
 def step_in_name(name: str) -> Optional[int]:
@@ -112,26 +91,6 @@ def step_in_pickle(data: bytes) -> Optional[int]:
     return next((steps[name] for name in _STEP_KEYS if name in steps), None)
 
 
-def _walk(volume: Volume, layout: RunLayout, directory: str) -> Iterator[tuple[str, str]]:
-    """(path, kind) of what could be a file of torch.save; links are passed over, as `last.ckpt` may be one."""
-    pending = [(directory, 1)]
-    count = 0
-    while pending:
-        below, depth = pending.pop()
-        for entry in volume.entries(posixpath.join(layout.directory, below)):
-            path = posixpath.join(below, entry.name)
-            count += 1
-            if count > MAX_FOUND:
-                raise TooManyEntriesError(directory, MAX_FOUND)
-            if entry.name.startswith(".") or entry.kind == LINK:
-                continue
-            if entry.kind == DIRECTORY:
-                if depth < MAX_DEPTH and parse_step_name(entry.name) is None:
-                    pending.append((path, depth + 1))
-            elif entry.name.endswith(SUFFIXES):
-                yield path, entry.kind
-
-
 def _step_inside(volume: Volume, place: str) -> int:
     """0 where the file does not say: it is then older than every checkpoint that does."""
     try:
@@ -149,55 +108,17 @@ def _pickle_member(members: list[Member]) -> Optional[Member]:
     return next((member for member in members if member.name.rpartition("/")[2] == "data.pkl"), None)
 
 
-def _check(context: Context, source: Source, path: str) -> Checked:
-    members = read_directory(source)
+def _check(context: Context, place: str, facts: Facts, members: list[Member]) -> Checked:
     if _pickle_member(members) is None:
         raise Refused(RefusalReason.UNKNOWN_FORMAT, "a zip archive without data.pkl: not written by torch.save")
     if context.level is Level.FAST:
-        return Checked(None, 0, "the archive's directory was read, contents were not (validation level Fast)")
+        note = "the archive's directory was read, contents were not (validation level Fast)"
+        return Checked(None, 0, facts.size, note)
+    ordered = sorted(members, key=lambda item: item.offset)
     covered = any(member.crc for member in members if member.size)
-    content = _read_whole(context, source, members, check_crc=covered)
+    spans = [Span(item.name, item.offset, item.size, item.crc) for item in ordered] if covered else []
+    plan = Plan(place, posixpath.basename(place), facts.size, facts.mtime_ns, spans)
+    contents = read_contents(context, [plan])
     note = "" if covered else "the file carries no CRCs (saved with CRC32 off): damage inside entries would go unseen"
-    return Checked(foreign_digest(path, source.size, content), source.size, note)
-
-
-@dataclass
-class _Progress:
-    done: int = 0
-
-
-def _read_whole(context: Context, source: Source, members: list[Member], *, check_crc: bool) -> str:
-    """One pass over the file: SHA-256 of all of it, CRC-32 of each entry. Returns the SHA-256."""
-    whole = hashlib.sha256()
-    progress = _Progress()
-    buffer = memoryview(bytearray(READ_BYTES))
-
-    def take(end: int, crc: int) -> int:
-        while progress.done < end:
-            context.deadline.check()
-            part = buffer[: end - progress.done]
-            count = source.volume.read_at(source.descriptor, part, progress.done, source.path)
-            if count == 0:
-                raise Refused(RefusalReason.TRUNCATED, f"the file ended at byte {progress.done} while it was read")
-            whole.update(buffer[:count])
-            crc = zlib.crc32(buffer[:count], crc)
-            progress.done += count
-        return crc
-
-    for member in sorted(members, key=lambda item: item.offset):
-        take(member.offset, 0)
-        crc = take(member.offset + member.size, 0)
-        if check_crc and crc != member.crc:
-            raise Refused(
-                RefusalReason.CRC_MISMATCH,
-                f"entry {member.name}: CRC-32 is {crc:08x}, the archive says {member.crc:08x}",
-                entry=member.name,
-                offset=member.offset,
-                bytes_read=progress.done,
-            )
-    take(source.size, 0)
-    return whole.hexdigest()
-
-
-def _differs(now: Optional[Facts], before: Facts) -> bool:
-    return now is None or (now.size, now.mtime_ns) != (before.size, before.mtime_ns)
+    uncovered = facts.size - sum(span.size for span in spans)
+    return Checked(contents.digest, facts.size, uncovered, note, contents=contents)
