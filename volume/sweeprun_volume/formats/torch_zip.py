@@ -11,12 +11,14 @@ import io
 import pickletools
 import posixpath
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Optional
 
 from sweeprun_protocol.layout import MAX_STEP
 from sweeprun_protocol.reasons import Format, Level, RefusalReason
 from sweeprun_volume.errors import UnsafeEntryError
-from sweeprun_volume.operations import FILE, Facts, Volume
+from sweeprun_volume.operations import FILE, Volume
 
 from . import Checked, Context, Recognised, Refused, Sighting
 from .contents import Plan, Span, read_contents
@@ -53,14 +55,62 @@ class TorchFormat:
             path.encode()
         except UnicodeEncodeError:
             raise Refused(RefusalReason.STRUCTURE, "its name is no UTF-8: no pod could be told of it") from None
-        try:
-            with context.volume.open_file(place) as (descriptor, facts):
-                members = read_directory(Source(context.volume, descriptor, place, facts.size))
-        except FileNotFoundError:
-            raise Refused(RefusalReason.FILE_MISSING, "the file vanished before it was read") from None
-        except UnsafeEntryError as error:
-            raise Refused(RefusalReason.NOT_A_REGULAR_FILE, str(error)) from None
-        return _check(context, place, facts, members)
+        file = plan_file(context, place, "")
+        if context.level is Level.FAST:
+            note = "the archive's directory was read, contents were not (validation level Fast)"
+            return Checked(None, 0, file.plan.size, note)
+        contents = read_contents(context, [file.plan])
+        return Checked(contents.digest, file.plan.size, file.uncovered, file.note, contents=contents)
+
+
+@dataclass(frozen=True)
+class FilePlan:
+    """A file of torch.save whose directory was read."""
+
+    plan: Plan
+    """With a span for every entry; without any where the archive carries no CRCs."""
+    uncovered: int
+    """Bytes that no CRC covers: headers and padding, or all of them."""
+    note: str
+    """What the CRCs cannot show, as a sentence; else empty."""
+    pickle: Member
+    """`data.pkl`, to look into."""
+
+
+def plan_file(context: Context, place: str, name: str) -> FilePlan:
+    """Read the archive's directory; no content.
+
+    `place` is the file from the volume's root, `name` the file relative to the checkpoint, or empty where the file is
+    the checkpoint: entries are then named without it.
+
+    Raises:
+        Refused: no whole archive of torch.save; the entry names file and member.
+        VolumeError: I/O errors.
+    """
+    try:
+        with context.volume.open_file(place) as (descriptor, facts):
+            members = read_directory(Source(context.volume, descriptor, place, facts.size))
+    except FileNotFoundError:
+        raise Refused(RefusalReason.FILE_MISSING, "the file vanished before it was read", entry=name or None) from None
+    except UnsafeEntryError as error:
+        raise Refused(RefusalReason.NOT_A_REGULAR_FILE, str(error), entry=name or None) from None
+    except Refused as refused:
+        refused.entry = _entry(name, refused.entry)
+        raise
+    pickled = pickle_member(members)
+    if pickled is None:
+        text = "a zip archive without data.pkl: not written by torch.save"
+        raise Refused(RefusalReason.UNKNOWN_FORMAT, text, entry=name or None)
+    covered = any(member.crc for member in members if member.size)
+    ordered = sorted(members, key=lambda item: item.offset) if covered else []
+    spans = [Span(_entry(name, item.name) or item.name, item.offset, item.size, item.crc) for item in ordered]
+    plan = Plan(place, name or posixpath.basename(place), facts.size, facts.mtime_ns, spans)
+    note = "" if covered else "the file carries no CRCs (saved with CRC32 off): damage inside entries would go unseen"
+    return FilePlan(plan, facts.size - sum(span.size for span in spans), note, pickled)
+
+
+def _entry(name: str, member: Optional[str]) -> Optional[str]:
+    return ":".join(part for part in (name, member) if part) or None
 
 
 def step_in_name(name: str) -> Optional[int]:
@@ -96,7 +146,7 @@ def _step_inside(volume: Volume, place: str) -> int:
     try:
         with volume.open_file(place) as (descriptor, facts):
             source = Source(volume, descriptor, place, facts.size)
-            pickled = _pickle_member(read_directory(source))
+            pickled = pickle_member(read_directory(source))
             if pickled is None or pickled.size > MAX_PICKLE_BYTES:
                 return 0
             return step_in_pickle(source.read(pickled.offset, pickled.size)) or 0
@@ -104,21 +154,5 @@ def _step_inside(volume: Volume, place: str) -> int:
         return 0  # not judged here: whoever is first in line is checked whole
 
 
-def _pickle_member(members: list[Member]) -> Optional[Member]:
+def pickle_member(members: Sequence[Member]) -> Optional[Member]:
     return next((member for member in members if member.name.rpartition("/")[2] == "data.pkl"), None)
-
-
-def _check(context: Context, place: str, facts: Facts, members: list[Member]) -> Checked:
-    if _pickle_member(members) is None:
-        raise Refused(RefusalReason.UNKNOWN_FORMAT, "a zip archive without data.pkl: not written by torch.save")
-    if context.level is Level.FAST:
-        note = "the archive's directory was read, contents were not (validation level Fast)"
-        return Checked(None, 0, facts.size, note)
-    ordered = sorted(members, key=lambda item: item.offset)
-    covered = any(member.crc for member in members if member.size)
-    spans = [Span(item.name, item.offset, item.size, item.crc) for item in ordered] if covered else []
-    plan = Plan(place, posixpath.basename(place), facts.size, facts.mtime_ns, spans)
-    contents = read_contents(context, [plan])
-    note = "" if covered else "the file carries no CRCs (saved with CRC32 off): damage inside entries would go unseen"
-    uncovered = facts.size - sum(span.size for span in spans)
-    return Checked(contents.digest, facts.size, uncovered, note, contents=contents)
