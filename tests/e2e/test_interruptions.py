@@ -4,6 +4,7 @@ import hashlib
 import subprocess
 
 import pytest
+import yaml
 
 from support.cluster import eventually
 from support.story import example, replicas, with_arguments
@@ -31,7 +32,7 @@ def check_continued(told, kind, undisturbed, *, cause, attempts=2):
     assert status["counts"]["resumes"] == attempts - 1
     assert status["counts"]["failures"] == 0
     interrupted, resumed = told.history()[0], told.history()[-1]
-    assert interrupted["cause"] == cause, interrupted
+    assert interrupted["cause"] == cause, yaml.safe_dump(interrupted)
     assert resumed["outcome"] == "Resume"
     assert resumed["fromStep"] >= MIDDLE
     assert told.digest() == undisturbed(kind).digest(), "the final state differs from the undisturbed run's"

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from support.observations import make_pod, make_trainer, make_workload, seconds_ago
-from sweeprun_operator.api.status import Cause, Kind
+from sweeprun_operator.api.status import Cause, Doubt, Kind
+from sweeprun_operator.core.classify import DELETION_SECONDS
 from sweeprun_operator.core.observation import ContainerState, PodPhase, PodState
 from sweeprun_protocol.exit_codes import ExitCode
 
@@ -178,7 +179,14 @@ KUBELETS_WITHOUT_THE_CONDITION = [
 ]
 
 VANISHED = [
-    Row("a pod of a live attempt that vanished", None, Cause.POD_LOST, Kind.DISRUPTION, "vanished"),
+    Row(
+        "a pod of a live attempt that vanished a while ago",
+        None,
+        Cause.POD_LOST,
+        Kind.DISRUPTION,
+        "vanished",
+        scene={"doubt": Doubt(since=seconds_ago(DELETION_SECONDS), pod_vanished=True)},
+    ),
     Row(
         "training-operator refilled the slot of a pod that vanished",
         worker(uid="another"),

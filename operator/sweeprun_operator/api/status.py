@@ -133,6 +133,8 @@ class Doubt(StatusModel):
     since: datetime
     peers_missing: bool = False
     """Another pod of the attempt was gone already when the end was first seen."""
+    pod_vanished: bool = False
+    """A pod was gone while no other had failed: what tells why may come late."""
     node: Annotated[str, Field(max_length=253)] | None = None
     """A node of another pod that did not answer meanwhile."""
 

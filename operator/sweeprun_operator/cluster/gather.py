@@ -14,6 +14,7 @@ from sweeprun_operator.api.status import ConditionType, State
 from sweeprun_operator.api.v1alpha1 import SweepRun
 from sweeprun_operator.core.observation import Acceptance, Claim, HelperJob, Observation, PodPhase, PodState
 
+from .departures import Departures
 from .fields import condition, sub
 from .gateway import AlreadyExistsError, Gateway, GatewayError, NotFoundError, Raw, RefusedError
 from .observe import attempt_pods, helper_jobs, workloads
@@ -44,7 +45,14 @@ class Gathered:
 
 
 async def gather(
-    gateway: Gateway, *, namespace: str, name: str, now: datetime, cluster_id: str, proof: Proof
+    gateway: Gateway,
+    *,
+    namespace: str,
+    name: str,
+    now: datetime,
+    cluster_id: str,
+    proof: Proof,
+    departures: Departures,
 ) -> Gathered | None:
     """None: the SweepRun is gone. Raises GatewayError and UnreadableRunError.
 
@@ -72,6 +80,7 @@ async def gather(
             jobs=helpers,
             workloads=workloads(pytorchjobs, owner_uid=uid),
             pods=trainers,
+            departed=departures.of(uid, trainers),
             acceptance=acceptance,
             unready_nodes=await _unready_nodes(gateway, _nodes_in_question(run, trainers)),
             owners_gone=await _owners_gone(gateway, run, helpers, cluster_id),

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Protocol
 
 from sweeprun_operator.api.v1alpha1 import SweepRun
+from sweeprun_operator.cluster.departures import Departures
 from sweeprun_operator.cluster.execute import Executed, Result, Transition, emit, execute, warning
 from sweeprun_operator.cluster.gateway import Gateway, Raw
 from sweeprun_operator.cluster.gather import UnreadableRunError, gather
@@ -58,13 +59,16 @@ class Reconciler:
         clock: Callable[[], datetime],
         told: Transition,
         seen: Seen = _unheard,
+        departures: Departures | None = None,
     ) -> None:
-        """`clock` gives the time in UTC; `told` hears of every status written, `seen` of everything read."""
+        """`clock` gives the time in UTC; `told` hears of every status written, `seen` of everything read. Whoever has
+        watches fills `departures`."""
         self._gateway = gateway
         self._decisions = decisions
         self._clock = clock
         self._told = told
         self._seen = seen
+        self._departures = departures if departures is not None else Departures()
         self._cluster_id: str | None = None
         self._complaints: dict[Key, str] = {}
 
@@ -80,6 +84,7 @@ class Reconciler:
                 now=self._clock(),
                 cluster_id=self._cluster_id,
                 proof=self._decisions.proof,
+                departures=self._departures,
             )
         except UnreadableRunError as error:
             await self._complain(key, error.raw, "Unreadable", f"stored under another version of the CRD: {error}")

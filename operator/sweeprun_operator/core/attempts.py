@@ -84,7 +84,7 @@ def _remember(draft: Draft, scene: Scene) -> Draft:
 
 def _sign(scene: Scene, known: Interruption | None) -> Interruption | None:
     """Kubernetes takes the condition back where the deletion did not follow."""
-    struck = next((pod for pod in scene.pods if pod.disruption is not None), None)
+    struck = next(iter(scene.struck), None)
     if struck is None:
         gone = known is not None and all(pod.name != known.pod for pod in scene.pods)
         return known if gone else None

@@ -17,7 +17,8 @@ from .scene import Scene
 from .verdicts import Ended, GoesOn, InDoubt, Verdict, ended, interruption
 
 DELETION_SECONDS = 2.0
-"""Lists of jobs and pods are not read at one instant: a queue's suspension may show in the next pass only."""
+"""Lists of jobs and pods are not read at one instant, and watches lag behind them: a queue's suspension, or the mark of
+a pod that is gone, may show in the next pass only."""
 
 KINDS: dict[Cause, Kind] = {
     Cause.COMPLETED: Kind.COMPLETION,
@@ -104,7 +105,8 @@ def _disruption(scene: Scene) -> Verdict | None:
 
     The condition is written before the deletion and removed if that does not follow: alone it ends nothing.
     """
-    struck = [pod for pod in scene.pods if pod.disruption is not None and (pod.deleting or scene.is_terminal(pod))]
+    going = [pod for pod in scene.pods if pod.deleting or scene.is_terminal(pod)]
+    struck = [pod for pod in (*going, *scene.departed) if pod.disruption is not None]
     if struck:
         first = min(struck, key=lambda pod: (pod.disruption_time or scene.now, pod.name))
         return Ended(disruption_of(scene, first))
@@ -148,9 +150,25 @@ def _replaced(scene: Scene) -> Verdict | None:
     )
 
 
+def _vanished(scene: Scene) -> Verdict | None:
+    """Before errors: those of its peers follow from the loss."""
+    doubt = scene.doubt
+    if doubt is None or not doubt.pod_vanished or not scene.missing:
+        return None
+    left = DELETION_SECONDS - (scene.now - doubt.since).total_seconds()
+    return InDoubt(doubt, left) if left > 0 else _without_a_word(scene)
+
+
 def _lost(scene: Scene) -> Verdict | None:
+    """A list may be ahead of the watch that tells why a pod went."""
     if not scene.missing:
         return None
+    if scene.doubt is not None:
+        return _without_a_word(scene)
+    return InDoubt(Doubt(since=scene.now, pod_vanished=True), DELETION_SECONDS)
+
+
+def _without_a_word(scene: Scene) -> Ended:
     count = len(scene.missing)
     what = "a pod" if count == 1 else f"{count} pods"
     return ended(scene, Cause.POD_LOST, f"{what} of the attempt vanished without having ended")
@@ -185,6 +203,7 @@ _RULES: tuple[Callable[[Scene], Verdict | None], ...] = (
     _workload_gone,
     _own_code,
     _replaced,
+    _vanished,
     failure,
     _completed,
     _lost,

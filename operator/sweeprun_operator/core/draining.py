@@ -55,7 +55,7 @@ def _late_disruption(draft: Draft) -> Draft:
     if not finishing.seems_complete(draft) or draft.current.disruption is not None:
         return draft
     scene = scene_of(draft.seen)
-    struck = next((pod for pod in scene.pods if pod.disruption is not None), None)
+    struck = next(iter(scene.struck), None)
     return draft if struck is None else draft.move(disruption=disruption_of(scene, struck))
 
 

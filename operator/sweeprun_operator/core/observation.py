@@ -134,6 +134,8 @@ class Observation:
     workloads: tuple[Workload, ...] = ()
     pods: tuple[PodState, ...] = ()
     """Pods of attempts; those of helper Jobs are folded into HelperJob."""
+    departed: tuple[PodState, ...] = ()
+    """Pods of attempts that are gone, as a watch last told of them: with DisruptionTarget."""
     acceptance: Acceptance | None = None
     unready_nodes: frozenset[str] = frozenset()
     """Among the nodes of this run's pods: Ready is not True, or the node object is gone."""

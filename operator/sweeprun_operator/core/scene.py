@@ -25,9 +25,16 @@ class Scene:
     workload_uid: str | None = None
     all_ran: bool = False
     """All pods of the attempt were seen running."""
+    departed: tuple[PodState, ...] = ()
+    """Disrupted and gone."""
     unready_nodes: frozenset[str] = frozenset()
     doubt: Doubt | None = None
     disruption: Interruption | None = None
+
+    @property
+    def struck(self) -> tuple[PodState, ...]:
+        """Pods with DisruptionTarget, gone or not: the condition alone ends nothing."""
+        return (*(pod for pod in self.pods if pod.disruption is not None), *self.departed)
 
     @property
     def missing(self) -> frozenset[str]:
@@ -97,6 +104,7 @@ def scene_of(seen: Observation) -> Scene:
         ended_uids=frozenset(current.ended_pod_uids),
         workload_uid=current.workload_uid,
         all_ran=current.running_time is not None or current.state is State.RUNNING,
+        departed=tuple(pod for pod in seen.departed if pod.attempt == current.attempt),
         unready_nodes=seen.unready_nodes,
         doubt=current.doubt,
         disruption=current.disruption,

@@ -1,4 +1,4 @@
-"""kopf's watches, which say that something happened to a run and nothing else.
+"""kopf's watches, which say that something happened to a run, and what they last saw of its pods.
 
 kopf has a thread and an event loop to itself: it cancels every task of its loop when it stops, and it stops on several
 watch errors. A doorbell that fell silent is hung up again; what rang meanwhile comes with the first list of the next
@@ -19,6 +19,7 @@ from typing import Any
 
 import kopf
 
+from sweeprun_operator.cluster.gateway import Raw
 from sweeprun_operator.controller.queue import Key
 from sweeprun_protocol.keys import GROUP, NAME_LABEL, UID_LABEL
 
@@ -38,12 +39,14 @@ STEADY_SECONDS = 120.0
 """A doorbell that hung this long has earned a fresh backoff."""
 
 Ring = Callable[[Key], None]
+Tell = Callable[[Raw], None]
 
 
 class Doorbell:
-    def __init__(self, ring: Ring, *, namespaces: Collection[str] | None, kubeconfig: str | None) -> None:
-        """`ring` is called in the doorbell's own thread. `namespaces` None: all."""
+    def __init__(self, ring: Ring, tell: Tell, *, namespaces: Collection[str] | None, kubeconfig: str | None) -> None:
+        """`ring`, and before it `tell` with every pod, is called in the doorbell's own thread; `namespaces` None: all."""
         self._ring = ring
+        self._tell = tell
         self._namespaces = namespaces
         self._kubeconfig = kubeconfig
         self._stopping = threading.Event()
@@ -95,7 +98,7 @@ class Doorbell:
         heart = asyncio.create_task(self._heartbeat())
         try:
             await kopf.operator(
-                registry=make_registry(self._ring, kubeconfig=self._kubeconfig),
+                registry=make_registry(self._ring, self._tell, kubeconfig=self._kubeconfig),
                 settings=make_settings(),
                 namespaces=self._namespaces or (),
                 clusterwide=self._namespaces is None,
@@ -127,7 +130,7 @@ def make_settings() -> kopf.OperatorSettings:
     return settings
 
 
-def make_registry(ring: Ring, *, kubeconfig: str | None) -> kopf.OperatorRegistry:
+def make_registry(ring: Ring, tell: Tell, *, kubeconfig: str | None) -> kopf.OperatorRegistry:
     registry = kopf.OperatorRegistry()
 
     async def on_run(namespace: str | None, name: str | None, **_: Any) -> None:
@@ -139,6 +142,10 @@ def make_registry(ring: Ring, *, kubeconfig: str | None) -> kopf.OperatorRegistr
         if key is not None:
             ring(key)
 
+    async def on_pod(namespace: str | None, labels: kopf.Labels, event: kopf.RawEvent, **_: Any) -> None:
+        tell(dict(event["object"]))
+        await on_child(namespace, labels)
+
     def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
         if kubeconfig is not None:
             return kopf.login_with_kubeconfig(**kwargs)
@@ -148,7 +155,7 @@ def make_registry(ring: Ring, *, kubeconfig: str | None) -> kopf.OperatorRegistr
     kopf.on.login(registry=registry, errors=kopf.ErrorsMode.TEMPORARY)(login)
     kopf.on.event(GROUP, "v1alpha1", "sweepruns", registry=registry)(on_run)
     for plural, (group, version) in WATCHED_CHILDREN.items():
-        kopf.on.event(group, version, plural, registry=registry)(on_child)
+        kopf.on.event(group, version, plural, registry=registry)(on_pod if plural == "pods" else on_child)
     return registry
 
 

@@ -10,7 +10,8 @@ from collections.abc import Coroutine
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from sweeprun_operator.cluster.gateway import Gateway
+from sweeprun_operator.cluster.departures import Departures
+from sweeprun_operator.cluster.gateway import Gateway, Raw
 from sweeprun_operator.controller.health import Health
 from sweeprun_operator.controller.lease import Lease, LeaseStore, LeaseTimes
 from sweeprun_operator.controller.progress import ProgressPoller
@@ -55,7 +56,15 @@ class Process:
         self._poller = ProgressPoller(
             cluster, port=settings.progress_port, every_seconds=settings.progress_seconds, clock=_now
         )
-        reconciler = Reconciler(cluster, decisions, clock=_now, told=self.metrics.told, seen=self._poller.seen)
+        self._departures = Departures()
+        reconciler = Reconciler(
+            cluster,
+            decisions,
+            clock=_now,
+            told=self.metrics.told,
+            seen=self._poller.seen,
+            departures=self._departures,
+        )
         self._workers = Workers(self.queue, reconciler.reconcile, watcher=self.metrics.passed, count=settings.workers)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -84,8 +93,12 @@ class Process:
         def ring(key: Key) -> None:
             loop.call_soon_threadsafe(self.queue.add, key)
 
+        def tell(pod: Raw) -> None:
+            loop.call_soon_threadsafe(self._departures.heard, pod)
+
         doorbell = Doorbell(
             ring,
+            tell,
             namespaces=self._settings.namespaces,
             kubeconfig=self._settings.kubeconfig,
         )

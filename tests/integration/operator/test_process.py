@@ -21,12 +21,14 @@ class Counting:
     def __init__(self, mark=""):
         self.mark = mark
         self.seen = []
+        self.departed = []
 
     def saw(self, name, label):
         return any(run.name == name and label in run.labels for run in self.seen)
 
     def decide(self, seen):
         self.seen.append(seen.run.metadata)
+        self.departed += [pod.disruption for pod in seen.departed]
         return Plan(status=seen.run.status.model_copy(update={"phase": f"{self.mark}{len(seen.pods)} pods"}))
 
     def proof(self, run):
@@ -85,6 +87,20 @@ async def test_events_of_runs_and_of_their_children_ring(gateway, cluster, kubec
         await phase_becomes(cluster, "0 pods", "after")
         cluster.delete("Pod", "p1", grace=0)
         await phase_becomes(cluster, "0 pods", "before")
+
+
+async def test_a_disrupted_pod_that_is_gone_leaves_its_reason(gateway, cluster, kubeconfig, make_run, make_pod):
+    owner = make_run()
+    decisions = Counting()
+    async with running(gateway, decisions, settings(kubeconfig, cluster.namespace)) as process:
+        await ready(process)
+        make_pod("p1", owner)
+        await phase_becomes(cluster, "1 pods")
+        mark = {"type": "DisruptionTarget", "status": "True", "reason": "DeletionByPodGC"}
+        cluster.patch("Pod", "p1", {"status": {"conditions": [mark]}}, subresource="/status")
+        cluster.delete("Pod", "p1", grace=0)
+        await phase_becomes(cluster, "0 pods")
+        await until(lambda: "DeletionByPodGC" in decisions.departed)
 
 
 async def test_pods_of_others_do_not_ring(gateway, cluster, kubeconfig, make_run):

@@ -7,6 +7,7 @@ import pytest
 from support.memory_gateway import MemoryGateway
 from support.objects import UID, condition, job, run, workload
 from sweeprun_operator.api.status import SweepRunStatus
+from sweeprun_operator.cluster.departures import Departures
 from sweeprun_operator.cluster.execute import Result, execute
 from sweeprun_operator.cluster.gateway import GatewayError, RefusedError
 from sweeprun_operator.cluster.gather import gather
@@ -29,7 +30,9 @@ def proof(run):
 
 async def read(gateway):
     now = datetime(2026, 1, 1, tzinfo=UTC)
-    return await gather(gateway, namespace="default", name="run", now=now, cluster_id="c", proof=proof)
+    return await gather(
+        gateway, namespace="default", name="run", now=now, cluster_id="c", proof=proof, departures=Departures()
+    )
 
 
 async def carry_out(gateway, *, told=lambda before, after: None, gathered=None, **plan):

@@ -6,6 +6,7 @@ import pytest
 
 from support.memory_gateway import MemoryGateway
 from support.objects import answering, condition, current, ended, job, job_pod, report, run, trainer_pod, workload
+from sweeprun_operator.cluster.departures import Departures
 from sweeprun_operator.cluster.gateway import GatewayError, NotFoundError, RefusedError
 from sweeprun_operator.cluster.gather import UnreadableRunError, gather
 from sweeprun_protocol.prepare import Candidate
@@ -30,8 +31,16 @@ def gateway():
     return MemoryGateway()
 
 
-async def observe(gateway, *, proof=proof):
-    found = await gather(gateway, namespace="default", name="run", now=NOW, cluster_id="cluster-1", proof=proof)
+async def observe(gateway, *, proof=proof, departures=None):
+    found = await gather(
+        gateway,
+        namespace="default",
+        name="run",
+        now=NOW,
+        cluster_id="cluster-1",
+        proof=proof,
+        departures=departures or Departures(),
+    )
     return found.observation if found is not None else None
 
 
@@ -59,6 +68,20 @@ async def test_the_run_is_read_before_its_children(gateway):
     gateway.put("SweepRun", run(status=RUNNING))
     await observe(gateway)
     assert gateway.calls[0] == ("get", "SweepRun", "run")
+
+
+async def test_a_disrupted_pod_that_is_gone_is_known_from_the_watch(gateway):
+    departures = Departures()
+    marked = {"phase": "Running", "conditions": [condition("DisruptionTarget", reason="PreemptionByScheduler")]}
+    gateway.put("SweepRun", run(status=RUNNING))
+    pod = gateway.put("Pod", trainer_pod(0, status=marked))
+    departures.heard(pod)
+    seen = await observe(gateway, departures=departures)
+    assert (len(seen.pods), seen.departed) == (1, ())
+    await gateway.delete("Pod", "default", pod["metadata"]["name"], uid=pod["metadata"]["uid"])
+    seen = await observe(gateway, departures=departures)
+    assert [(one.name, one.disruption) for one in seen.departed] == [("run-a0-worker-0", "PreemptionByScheduler")]
+    assert seen.pods == ()
 
 
 async def test_a_run_that_the_models_refuse_is_unreadable(gateway):

@@ -7,6 +7,7 @@ from aiohttp import web
 
 from support.memory_gateway import MemoryGateway
 from support.objects import UID, condition, current, run, trainer_pod
+from sweeprun_operator.cluster.departures import Departures
 from sweeprun_operator.cluster.gather import gather
 from sweeprun_operator.controller.progress import ANSWER_BYTES, ProgressPoller
 from sweeprun_operator.controller.queue import Key
@@ -61,7 +62,13 @@ def gateway():
 async def poll(gateway, trainer, *, meanwhile=lambda: None):
     poller = ProgressPoller(gateway, port=trainer.port, every_seconds=1, clock=lambda: NOW)
     found = await gather(
-        gateway, namespace="default", name="run", now=NOW, cluster_id="c", proof=lambda run: pytest.fail("not asked")
+        gateway,
+        namespace="default",
+        name="run",
+        now=NOW,
+        cluster_id="c",
+        proof=lambda run: pytest.fail("not asked"),
+        departures=Departures(),
     )
     poller.seen(KEY, found.observation)
     meanwhile()

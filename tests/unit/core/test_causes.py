@@ -97,6 +97,25 @@ def test_a_pod_that_was_marked_and_whose_slot_was_refilled_was_disrupted():
     assert classify(scene).interruption.cause is Cause.EVICTION_API
 
 
+def gone(**fields):
+    return worker(**{"deleting": True, "disruption": "PreemptionByScheduler", **fields})
+
+
+@pytest.mark.parametrize("deleting", [True, False], ids=["seen Terminating", "seen marked only"])
+def test_a_pod_that_was_gone_before_a_pass_saw_it_has_the_cause_that_a_watch_told(deleting):
+    interruption = classify(make_scene(RUNNING_MASTER, departed=(gone(deleting=deleting),))).interruption
+    assert interruption.cause is Cause.PREEMPTION
+    assert interruption.pod == "digits-lr-0-a0-worker-0"
+    assert interruption.node == "node-of-worker-0"
+
+
+def test_what_a_watch_told_outweighs_the_survivors_errors_and_a_refilled_slot():
+    failed = make_pod("master-0", phase=PodPhase.FAILED, containers=(make_trainer(1, finished=seconds_ago(1)),))
+    assert classify(make_scene(failed, departed=(gone(),))).interruption.cause is Cause.PREEMPTION
+    refilled = make_scene(RUNNING_MASTER, worker(uid="another"), departed=(gone(),))
+    assert classify(refilled).interruption.cause is Cause.PREEMPTION
+
+
 def test_a_mark_that_was_taken_back_means_nothing():
     assert isinstance(classify(make_scene(RUNNING_MASTER, worker(), disruption=remembered())), GoesOn)
 

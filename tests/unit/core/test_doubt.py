@@ -138,7 +138,34 @@ def test_a_failed_job_waits_for_its_pods_to_say_why():
 
 def test_a_failed_job_whose_pod_is_gone_was_disrupted():
     scene = make_scene(make_pod("master-0"), workload=make_workload(failed=True))
-    assert classify(scene).interruption.cause is Cause.POD_LOST
+    verdict = classify(later(scene, DELETION_SECONDS, classify(scene).doubt))
+    assert verdict.interruption.cause is Cause.POD_LOST
+
+
+# -- pods that are gone without a word ---------------------------------------------------------------------------------
+
+
+def test_a_pod_that_vanished_waits_a_moment_for_what_a_watch_may_tell():
+    scene = make_scene(make_pod("master-0"))
+    first = classify(scene)
+    assert isinstance(first, InDoubt)
+    assert first.look_again_seconds == DELETION_SECONDS
+    told = worker(deleting=True, disruption="DeletionByPodGC")
+    assert classify(later(scene, 0.5, first.doubt, departed=(told,))).interruption.cause is Cause.POD_GC
+    alone = classify(later(scene, DELETION_SECONDS, first.doubt))
+    assert alone.interruption.cause is Cause.POD_LOST
+
+
+def test_an_error_that_follows_the_loss_of_a_peer_is_not_the_cause():
+    first = classify(make_scene(make_pod("master-0")))
+    after = make_scene(survivor())
+    assert classify(later(after, DELETION_SECONDS, first.doubt)).interruption.cause is Cause.POD_LOST
+
+
+def test_a_pod_that_vanished_while_its_deletion_was_in_doubt_is_lost_at_once():
+    deleted = classify(make_scene(make_pod("master-0"), worker(deleting=True)))
+    verdict = classify(later(make_scene(make_pod("master-0")), 1, deleted.doubt))
+    assert verdict.interruption.cause is Cause.POD_LOST
 
 
 # -- deletions without a reason ----------------------------------------------------------------------------------------

@@ -138,6 +138,8 @@ def test_pods_are_known_by_status_as_soon_as_they_are_seen():
     world = World().begin()
     assert world.current.pod_uids == ["uid-a0-master-0", "uid-a0-worker-0"]
     world.pods_go("worker-0")
+    assert world.current.state is State.RUNNING, "a watch may still tell why"
+    world.when_wanted()
     assert world.status.history[0].cause == "PodLost"
 
 
