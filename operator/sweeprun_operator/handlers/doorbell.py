@@ -44,7 +44,7 @@ Tell = Callable[[Raw], None]
 
 class Doorbell:
     def __init__(self, ring: Ring, tell: Tell, *, namespaces: Collection[str] | None, kubeconfig: str | None) -> None:
-        """`ring`, and before it `tell` with every pod, is called in the doorbell's own thread; `namespaces` None: all."""
+        """`ring`, and before it `tell` with every pod, is called in a thread of its own; `namespaces` None: all."""
         self._ring = ring
         self._tell = tell
         self._namespaces = namespaces
