@@ -5,10 +5,13 @@ All paths are relative POSIX paths; `RunLayout` joins them to a run directory. D
 
 from __future__ import annotations
 
+import hashlib
 import posixpath
 import re
 from dataclasses import dataclass
 from typing import Optional
+
+from .reasons import Format, Level, VerdictKind
 
 MAX_EPOCH = 999_999
 MAX_STEP = 999_999_999_999
@@ -20,6 +23,10 @@ CLAIMS = "claims"
 EPOCHS = "epochs"
 QUARANTINE = "quarantine"
 ABANDONED = "abandoned"
+TRASH = ".sweeprun-trash"
+"""What prepare is about to delete: renamed into it first, so that nothing is ever half deleted under its own name."""
+
+VERDICTS = "verdicts"
 MANIFEST = "manifest.json"
 RUN_RECORD = "run.json"
 """Written once with the configuration: which configuration file, its digest, the W&B run, the volume's ID."""
@@ -37,6 +44,7 @@ _STEP = re.compile(r"^step-([0-9]{9,12})\.e([0-9]{1,6})$")
 _STAGING = re.compile(r"^\.staging-[0-9]{1,12}-e([0-9]{1,6})-[0-9a-z]{1,32}$")
 _START = re.compile(r"^start-([a-z]{1,16}-[0-9]{1,4})\.json$")
 _END = re.compile(r"^end-([a-z]{1,16}-[0-9]{1,4})\.json$")
+_VERDICT = re.compile(r"^([0-9a-f]{32})\.e([1-9][0-9]{0,5})\.(Full|Fast)\.(first|whole|refused)\.json$")
 
 
 def claim_name(epoch: int) -> str:
@@ -78,6 +86,34 @@ def parse_start_name(name: str) -> Optional[str]:
 def parse_end_name(name: str) -> Optional[str]:
     match = _END.fullmatch(name)
     return match.group(1) if match else None
+
+
+@dataclass(frozen=True)
+class VerdictName:
+    """Of a record in VERDICTS: what was judged, by the prepare of which epoch, how closely, and what it found."""
+
+    key: str
+    """As verdict_key gives it."""
+    epoch: int
+    level: Level
+    kind: VerdictKind
+
+    def __str__(self) -> str:
+        return f"{self.key}.e{self.epoch}.{self.level}.{self.kind}.json"
+
+
+def parse_verdict_name(name: str) -> Optional[VerdictName]:
+    match = _VERDICT.fullmatch(name)
+    if match is None:
+        return None
+    key, epoch, level, kind = match.groups()
+    return VerdictName(key, int(epoch), Level(level), VerdictKind(kind))
+
+
+def verdict_key(kind: Format, path: str, *, size: int, mtime_ns: int) -> str:
+    """One state of one checkpoint as 32 hex digits: what is written anew has another size or time, so another key."""
+    told = b"\0".join((str(kind).encode(), path.encode("utf-8", "surrogatepass"), b"%d" % size, b"%d" % mtime_ns))
+    return hashlib.sha256(told).hexdigest()[:32]
 
 
 def expand_run_directory(template: str, *, sweep_name: str, run_id: str) -> str:
@@ -165,12 +201,23 @@ class RunLayout:
         return self._join(directory.replace(EPOCH_PLACEHOLDER, str(epoch)))
 
     @property
+    def verdicts(self) -> str:
+        return self._join(VERDICTS)
+
+    def verdict(self, name: VerdictName) -> str:
+        return self._join(VERDICTS, str(name))
+
+    @property
     def quarantine(self) -> str:
         return self._join(QUARANTINE)
 
     @property
     def abandoned(self) -> str:
         return self._join(ABANDONED)
+
+    @property
+    def trash(self) -> str:
+        return self._join(TRASH)
 
 
 def split(path: str) -> list[str]:

@@ -111,6 +111,15 @@ class Level(_Word):
     FAST = "Fast"
 
 
+class VerdictKind(_Word):
+    """What a look at a checkpoint found, as the names of records tell it."""
+
+    FIRST = "first"
+    """Whole; the first full look at a foreign checkpoint: the digests of its files are in the record."""
+    WHOLE = "whole"
+    REFUSED = "refused"
+
+
 class OnNoValidCheckpoint(_Word):
     NEW_RUN = "NewRun"
     RESTART_RUN = "RestartRun"

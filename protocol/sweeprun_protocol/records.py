@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, Callable, Optional
 
@@ -25,6 +26,8 @@ MAX_SLOTS = 1024
 MAX_METRICS = 32
 MAX_METRIC_LENGTH = 64
 """Characters of a name, and of a value."""
+
+_WHOLE = re.compile(r"-?[0-9]{1,20}")
 
 
 @dataclass(frozen=True)
@@ -518,6 +521,14 @@ def read_relative(fields: Fields, name: str) -> str:
     if not value or value.startswith("/") or any(part in ("", ".", "..") for part in parts):
         fields.fail(name, "is no path below the run directory")
     return value
+
+
+def read_whole(fields: Fields, name: str) -> int:
+    """A whole number that is kept as text, since not every JSON reader keeps integers beyond 2**53."""
+    text = fields.text(name, most=21)
+    if not _WHOLE.fullmatch(text):
+        fields.fail(name, "is no whole number")
+    return int(text)
 
 
 def read_digest(fields: Fields) -> Callable[[str], str]:

@@ -9,7 +9,8 @@ import pytest
 from sweeprun_protocol import layout, prepare
 from sweeprun_protocol.exit_codes import ExitCode
 from sweeprun_protocol.manifest import CHUNK
-from sweeprun_protocol.reasons import BlockedReason, Outcome
+from sweeprun_protocol.reasons import BlockedReason, Level, Outcome, VerdictKind
+from sweeprun_protocol.verdicts import MAX_FIRST_BYTES
 from sweeprun_trainer import ending, settings
 from sweeprun_volume import decisions, operations, quarantine, survey
 
@@ -45,16 +46,22 @@ VARIABLES = sorted(
 )
 FILES = [
     *(layout.MARKER, layout.RESULT, layout.SUPERSEDED_BY, layout.RUN_RECORD, layout.MANIFEST, layout.VOLUME_RECORD),
-    *(f"{name}/" for name in (layout.CLAIMS, layout.EPOCHS, layout.QUARANTINE, layout.ABANDONED, layout.INITS)),
+    *(
+        f"{name}/"
+        for name in (layout.CLAIMS, layout.EPOCHS, layout.QUARANTINE, layout.ABANDONED, layout.INITS, layout.VERDICTS)
+    ),
     *(survey.INIT_OF_RUN, decisions._SEEN, operations.TEMPORARY_PREFIX, quarantine.VERDICT_SUFFIX),
     *("decision.json", "start-<slot>.json", "end-<slot>.json", "library.json", "complete.json"),
     layout.step_name(500, 9),
+    str(layout.VerdictName("<key>", 10, Level.FULL, VerdictKind.FIRST)),
 ]
 
 
 def test_the_fields_of_every_module_are_found():
-    assert {module for module, _ in FIELDS} == {"records", "manifest", "prepare", "decisions"}
-    assert {("records", "toldToStop"), ("manifest", "chunks"), ("decisions", "mtimeNs")} <= set(FIELDS)
+    assert {module for module, _ in FIELDS} == {"records", "manifest", "prepare", "verdicts", "decisions"}
+    assert {("records", "toldToStop"), ("manifest", "chunks"), ("verdicts", "chosen"), ("decisions", "mtimeNs")} <= set(
+        FIELDS
+    )
 
 
 @pytest.mark.parametrize(("module", "name"), FIELDS)
@@ -86,6 +93,11 @@ def test_every_answer_of_prepare_is_documented(word):
     assert str(word) in WORDS
 
 
+@pytest.mark.parametrize("kind", VerdictKind, ids=str)
+def test_every_kind_of_verdict_is_documented(kind):
+    assert str(kind) in WORDS
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_every_file_is_documented(name):
     assert name in TEXT
@@ -101,6 +113,8 @@ def test_every_file_is_documented(name):
         f"at most {ending.MAX_PATIENCE_SECONDS:g} s after a failure",
         f"at most {prepare.REPORT_BYTES} bytes",
         f"({CHUNK >> 20} MiB)",
+        f"first verdicts {MAX_FIRST_BYTES >> 20} MiB",
+        f"more than {MAX_FIRST_BYTES >> 20} MiB they are left out",
         f"decisions {decisions.MAX_DECISION_BYTES >> 20} MiB",
         f"more than {operations.MAX_ENTRIES:_} entries".replace("_", " "),
     ],

@@ -10,7 +10,7 @@ from typing import Any, Optional
 from sweeprun_protocol.codec import Fields, RecordError, dump
 from sweeprun_protocol.layout import RunLayout
 from sweeprun_protocol.reasons import Outcome, StartReason
-from sweeprun_protocol.records import Decision, read_relative
+from sweeprun_protocol.records import Decision, read_relative, read_whole
 
 from .formats.finding import MAX_FOUND
 from .lineage import FileFacts
@@ -46,15 +46,8 @@ def _file_to_dict(path: str, facts: FileFacts) -> dict[str, Any]:
 
 def _file_from_value(value: Any, where: str) -> tuple[str, FileFacts]:
     fields = Fields(value, where)
-    facts = FileFacts(fields.integer("size"), _whole(fields, "mtimeNs"), _whole(fields, "inode"))
+    facts = FileFacts(fields.integer("size"), read_whole(fields, "mtimeNs"), read_whole(fields, "inode"))
     return read_relative(fields, "path"), facts
-
-
-def _whole(fields: Fields, name: str) -> int:
-    text = fields.text(name, most=24)
-    if not (text.isascii() and text.lstrip("-").isdigit()):
-        fields.fail(name, "is no whole number")
-    return int(text)
 
 
 def read_decision(volume: Volume, layout: RunLayout, epoch: int) -> Optional[Decision]:

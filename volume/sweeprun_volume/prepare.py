@@ -29,6 +29,7 @@ from .records_io import publish_record, read_record
 from .runs import Run, find_run, markers_of, new_run
 from .survey import layout_of, read_run
 from .validate import Walk, walk
+from .verdicts import Judge
 
 SETTLE_SECONDS = 90.0
 """How long a checkpoint that must exist is asked for by name: attribute caches of NFS last up to a minute."""
@@ -296,8 +297,10 @@ class _Preparation:
             replaces=self.report.previous_run_id,
             candidates=len(candidates),
         )
-        walked = self._walk(run, candidates) if needs_walk(situation) else None
+        walked = self._walk(run, claim, candidates) if needs_walk(situation) else None
         decision = choose(situation, walked, pinned_present=pinned is None or self._exists(run, pinned))
+        if walked is not None and walked.remarks:
+            decision = replace(decision, message=f"{decision.message}; {_remarks(walked)}"[:1000])
         return decision, Seen(claim.epoch, inventory.foreign())
 
     def _inventory(self, run: Run, claim: Claim, decided: Optional[Decision]) -> Inventory:
@@ -327,18 +330,21 @@ class _Preparation:
     def _with_pinned_digest(self, candidate: Candidate) -> Candidate:
         """The digest that is kept off the volume outweighs what the volume says of itself."""
         pinned = self.request.pinned
-        if pinned is None or pinned.digest is None or (pinned.path, pinned.epoch) != (candidate.path, candidate.epoch):
+        if pinned is None or pinned.digest is None or pinned.format is not candidate.format:
+            return candidate
+        if (pinned.path, pinned.epoch) != (candidate.path, candidate.epoch):
             return candidate
         return replace(candidate, digest=pinned.digest)
 
-    def _walk(self, run: Run, candidates: list[Candidate]) -> Walk:
+    def _walk(self, run: Run, claim: Claim, candidates: list[Candidate]) -> Walk:
+        request = self.request
         walked = walk(
             self.volume,
             run.standing.layout,
             candidates,
             run_id=run.standing.run_id,
-            level=self.request.level,
-            timeout_seconds=self.request.timeout_seconds,
+            judge=Judge(epoch=claim.epoch, prepare=claim.prepare, level=request.level, chosen=request.format),
+            timeout_seconds=request.timeout_seconds,
             clock=self.clock,
         )
         self.report = replace(
@@ -415,6 +421,11 @@ class _Preparation:
         old = layout_of(self.request, record.previous_run_id)
         last = newest_decision(self.volume, old, below=highest_epoch(self.volume, old) + 1)
         return last.refused if last is not None else ()
+
+
+def _remarks(walked: Walk) -> str:
+    more = f" (and {len(walked.remarks) - 1} more such)" if len(walked.remarks) > 1 else ""
+    return f"{walked.remarks[0]}{more}"
 
 
 def _require_decisions(inventory: Inventory, claim: Claim, decided: Optional[Decision]) -> None:

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from sweeprun_protocol.codec import RecordError, dump, parse
 from sweeprun_protocol.environ import EnvironError, PodEnvironment, RunEnvironment
+from sweeprun_protocol.layout import parse_verdict_name
 from sweeprun_protocol.manifest import CHUNK, Manifest, ManifestFile, digest_of
 from sweeprun_protocol.prepare import REPORT_BYTES, Adoption, Candidate, Configuration, PrepareReport, PrepareRequest
 from sweeprun_protocol.reasons import (
@@ -19,6 +20,7 @@ from sweeprun_protocol.reasons import (
     StartReason,
 )
 from sweeprun_protocol.records import CheckpointRef, Decision, EndRecord, Owner, Refusal
+from sweeprun_protocol.verdicts import Verdict
 
 OWNER = Owner(cluster="c", namespace="n", name="digits-lr-0", uid="u-1")
 DIGEST = "sha256:" + "0" * 64
@@ -142,6 +144,93 @@ def test_a_decision_survives_the_volume():
         checkpoint_directory="checkpoints/{epoch}",
     )
     assert Decision.from_value(parse(dump(decision.to_dict()), where="x"), "x") == decision
+
+
+REFUSAL = Refusal(path="a/step-5.pt", reason=RefusalReason.CRC_MISMATCH, message="m", entry="data/0", offset=64)
+
+
+def make_verdict(**changes):
+    verdict = Verdict(
+        path="a/step-5.pt",
+        format=Format.TORCH,
+        size=CHUNK + 1,
+        mtime_ns=-(1 << 60),
+        inode=(1 << 64) - 1,
+        level=Level.FULL,
+        chosen=Format.AUTO,
+        epoch=2,
+        prepare=1,
+        time=5.0,
+        bytes=CHUNK + 1,
+        seconds=1.5,
+    )
+    return replace(verdict, **changes)
+
+
+FIRST = {
+    "digest": DIGEST,
+    "uncovered": 7,
+    "world_size": 8,
+    "note": "n",
+    "algorithm": "xxh3-128",
+    "files": (ManifestFile(path="step-5.pt", size=CHUNK + 1, chunks=("0" * 32, "1" * 32)),),
+}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, FIRST, {"refusal": REFUSAL, "expected": DIGEST}],
+    ids=["whole", "first", "refused"],
+)
+def test_a_verdict_survives_the_volume_under_the_name_of_what_it_found(changes, request):
+    verdict = make_verdict(**changes)
+    assert Verdict.from_value(parse(dump(verdict.to_dict()), where="x"), "x") == verdict
+    kind = request.node.callspec.id
+    assert str(verdict.name).endswith(f".e2.Full.{kind}.json")
+    assert parse_verdict_name(str(verdict.name)) == verdict.name
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"path": "../up"},
+        {"format": "Pickle"},
+        {"epoch": 0},
+        {"size": -1},
+        {"mtimeNs": 5},
+        {"mtimeNs": "--5"},
+        {"inode": "1" * 30},
+        {"digest": "sha1:0"},
+        {"algorithm": "md5"},
+        {"note": "n" * 301},
+        {"worldSize": 0},
+        {"files": None},
+        {"files": [{"path": "a", "size": 0, "chunks": []}] * 2},
+        {"files": [{"path": "a", "size": 1, "chunks": []}]},
+        {"refusal": REFUSAL.to_dict()},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_a_verdict_that_makes_no_sense_is_refused(changes):
+    told = make_verdict(**FIRST).to_dict()
+    Verdict.from_value(told, "x")
+    with pytest.raises(RecordError):
+        Verdict.from_value({**told, **changes}, "x")
+
+
+def test_a_refusal_of_another_path_than_the_verdict_is_refused():
+    with pytest.raises(RecordError, match="another path"):
+        Verdict.from_value(make_verdict(refusal=replace(REFUSAL, path="b")).to_dict(), "x")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"path": "a/step-6.pt"}, {"format": Format.LIGHTNING}, {"size": 1}, {"mtime_ns": 1}],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_another_checkpoint_or_another_state_of_it_has_another_key(changes):
+    assert make_verdict(**changes).name.key != make_verdict().name.key
+    assert make_verdict(inode=1, level=Level.FAST, chosen=Format.TORCH).name.key == make_verdict().name.key
 
 
 @pytest.mark.parametrize("path", ["../up", "/abs", "a//b", "a/./b", ""])

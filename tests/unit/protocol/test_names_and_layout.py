@@ -4,6 +4,7 @@ from hypothesis import strategies as st
 
 from sweeprun_protocol import layout
 from sweeprun_protocol.names import is_file_name, is_run_id, is_slot, is_sweep_name
+from sweeprun_protocol.reasons import Format
 
 
 @pytest.mark.parametrize("good", ["a", "digits-lr.r.7", "A_b-1", "x" * 63])
@@ -40,6 +41,32 @@ def test_a_step_directory_name_is_parsed_to_what_it_was_made_of(step, epoch):
 @pytest.mark.parametrize("name", ["step-000000100.tmp", "old-step-000000100.e1", "step-100.e1", "step-000000100.e1\n"])
 def test_names_that_only_look_like_a_step_directory_are_not_one(name):
     assert layout.parse_step_name(name) is None
+
+
+KEY = "0123456789abcdef" * 2
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        f"{KEY}.e0.Full.whole.json",
+        f"{KEY}.e01.Full.whole.json",
+        f"{KEY}.e1234567.Full.whole.json",
+        f"{KEY}.e1.full.whole.json",
+        f"{KEY}.e1.Full.passed.json",
+        f"{KEY[1:]}.e1.Full.whole.json",
+        f"{KEY.upper()}.e1.Full.whole.json",
+        f"{KEY}.e1.Full.whole.json\n",
+        f".tmp-{KEY}.e1.Full.whole.json",
+    ],
+)
+def test_names_that_only_look_like_a_verdict_are_not_one(name):
+    assert str(layout.parse_verdict_name(f"{KEY}.e1.Full.whole.json")) == f"{KEY}.e1.Full.whole.json"
+    assert layout.parse_verdict_name(name) is None
+
+
+def test_what_is_no_utf_8_has_a_key_as_well():
+    assert layout.verdict_key(Format.TORCH, "a\udc80.pt", size=1, mtime_ns=1)
 
 
 @given(st.integers(1, layout.MAX_EPOCH))
