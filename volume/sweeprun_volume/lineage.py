@@ -92,7 +92,8 @@ def _candidate(
         # a file of ours to judge by nothing but its place: the attempt of D wrote it, or wrote it anew
         return _as_candidate(item, decided.epoch if decided is not None else 0, None)
     if known is not None:
-        return _as_candidate(item, known.epoch, known.digest)
+        # another format covers other files, and has another digest
+        return _as_candidate(item, known.epoch, known.digest if known.format is item.format else None)
     if item.epoch is not None and decided is not None and item.epoch == decided.epoch:
         return _as_candidate(item, item.epoch, None)
     return None

@@ -102,6 +102,8 @@ class Context:
     """Format Auto: what holds weights only is passed over. A format that the user chose is taken at its word."""
     known: Optional[Contents] = None
     """What a foreign checkpoint held when it was first read whole."""
+    algorithm: Optional[str] = None
+    """Of the digests of a foreign checkpoint of which nothing is known; None: the fastest here."""
 
 
 class CheckpointFormat(Protocol):

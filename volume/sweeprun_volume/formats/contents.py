@@ -73,7 +73,8 @@ def read_contents(context: Context, plans: Sequence[Plan], *, algorithm: Optiona
     if context.known is not None:
         _check_known(known, plans)
     if algorithm is None:
-        algorithm = context.known.algorithm if context.known is not None else preferred_algorithm()
+        algorithm = context.known.algorithm if context.known is not None else context.algorithm
+    algorithm = algorithm or preferred_algorithm()
     expected = [
         known[plan.name].chunks if plan.expected is None and plan.name in known else plan.expected for plan in plans
     ]
