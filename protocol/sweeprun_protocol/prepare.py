@@ -37,6 +37,9 @@ REQUEST_ENV = "SWEEPRUN_PREPARE_REQUEST"
 REPORT_BYTES = 3072
 """Kubernetes keeps 4096 bytes of a termination message; the rest is margin."""
 
+MAX_KEPT = 1_000_000
+"""Of checkpoints and of what was refused: the largest bound that a user may set."""
+
 MAX_CONFIG_BYTES = 64 << 10
 MAX_REQUEST_BYTES = 120 << 10
 """Below the kernel's 128 KiB for one environment string."""
@@ -134,6 +137,10 @@ class PrepareRequest:
     on_no_valid_checkpoint: OnNoValidCheckpoint
     wandb_run_id: Optional[str]
     """From spec.tracking; absent: the run ID."""
+    keep_last: Optional[int] = None
+    """Verified checkpoints of the own format that are kept; absent: nothing is deleted."""
+    quarantine_keep_last: Optional[int] = None
+    """Entries of quarantine that are kept; absent: all."""
 
     def encode(self) -> str:
         data = dump(
@@ -162,6 +169,8 @@ class PrepareRequest:
                     "fromStep": self.from_step,
                     "onNoValidCheckpoint": str(self.on_no_valid_checkpoint),
                     "wandbRunId": self.wandb_run_id,
+                    "keepLast": self.keep_last,
+                    "quarantineKeepLast": self.quarantine_keep_last,
                 }
             )
         )
@@ -195,6 +204,10 @@ class PrepareRequest:
             from_step=fields.optional("fromStep", lambda name: fields.integer(name, most=MAX_STEP)),
             on_no_valid_checkpoint=fields.choice("onNoValidCheckpoint", OnNoValidCheckpoint),
             wandb_run_id=fields.optional("wandbRunId", lambda name: fields.text(name, most=64)),
+            keep_last=fields.optional("keepLast", lambda name: fields.integer(name, least=1, most=MAX_KEPT)),
+            quarantine_keep_last=fields.optional(
+                "quarantineKeepLast", lambda name: fields.integer(name, least=1, most=MAX_KEPT)
+            ),
         )
         if not is_sweep_name(request.sweep_name):
             raise RecordError(where, "field 'sweepName' is no valid sweep name")

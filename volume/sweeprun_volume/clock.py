@@ -36,7 +36,10 @@ class Deadline:
     def after(seconds: float, clock: Clock) -> Deadline:
         return Deadline(clock.monotonic() + seconds, clock)
 
+    def is_ahead(self) -> bool:
+        return self.clock.monotonic() <= self.end
+
     def check(self) -> None:
         """Raises OutOfTimeError."""
-        if self.clock.monotonic() > self.end:
+        if not self.is_ahead():
             raise OutOfTimeError

@@ -8,11 +8,12 @@ exists on every file system that has it; rename does not.
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import secrets
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Callable, Optional
 
@@ -24,6 +25,10 @@ from .errors import TooManyEntriesError, UnsafeEntryError, VolumeError, volume_e
 TEMPORARY_PREFIX = ".tmp-"
 MAX_ENTRIES = 100_000
 """Entries of one directory that are looked at before the volume is refused."""
+MAX_TREE_DEPTH = 64
+"""Directories inside each other that are removed as one tree: each costs an open descriptor."""
+_BATCH = 1000
+"""Names that are held at once while a directory is emptied."""
 
 FILE = "file"
 DIRECTORY = "directory"
@@ -203,6 +208,28 @@ class Volume:
             os.rmdir(name, dir_fd=directory)
             self._sync(directory, path)
 
+    def remove_tree(self, path: str, *, go_on: Callable[[], bool]) -> bool:
+        """Remove what has this name and all below it: links themselves, never what they point to.
+
+        Not synced: for what may come back after a crash. Several processes may be at the same tree.
+
+        Args:
+            go_on: asked before every removal inside a directory.
+
+        Returns:
+            Whether all is gone; False where `go_on` said no before.
+
+        Raises:
+            UnsafeEntryError: more than MAX_TREE_DEPTH directories inside each other.
+            VolumeError: what cannot be removed, as `.nfs*` files that somebody holds open. The rest may be gone.
+        """
+        with self._translated(path):
+            try:
+                with self._holder(path) as (directory, name):
+                    return self._remove_below(directory, name, path, go_on, MAX_TREE_DEPTH)
+            except FileNotFoundError:
+                return True
+
     def move(self, source: str, target: str) -> bool:
         """Rename without replacing; durable. False where the source was gone or the target's name is taken."""
         with self._translated(source):
@@ -339,6 +366,28 @@ class Volume:
             os.close(descriptor)
         return temporary
 
+    def _remove_below(self, directory: int, name: str, path: str, go_on: Callable[[], bool], levels: int) -> bool:
+        if not stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
+            self._unlink(directory, name, path)
+            return True
+        if levels == 0:
+            raise UnsafeEntryError(path, f"more than {MAX_TREE_DEPTH} directories inside each other: remove it by hand")
+        below = os.open(name, _OPEN_DIRECTORY | os.O_NOFOLLOW, dir_fd=directory)
+        try:
+            # listed anew until nothing is left: removing while a listing is read makes some file systems skip names
+            while names := _first_names(below):
+                for inner in names:
+                    if not go_on():
+                        return False
+                    with suppress(FileNotFoundError):  # another process is at the same tree
+                        if not self._remove_below(below, inner, path, go_on, levels - 1):
+                            return False
+        finally:
+            os.close(below)
+        self._before("rmdir", path)
+        os.rmdir(name, dir_fd=directory)
+        return True
+
     def _link(self, directory: int, temporary: str, name: str, path: str) -> bool:
         self._before("link", path)
         try:
@@ -387,6 +436,11 @@ def _kind_of(item: os.DirEntry[str]) -> str:
     if item.is_dir(follow_symlinks=False):
         return DIRECTORY
     return FILE if item.is_file(follow_symlinks=False) else OTHER
+
+
+def _first_names(directory: int) -> list[str]:
+    with os.scandir(directory) as listing:
+        return [item.name for item in itertools.islice(listing, _BATCH)]
 
 
 def _require_file(found: os.stat_result, path: str) -> None:

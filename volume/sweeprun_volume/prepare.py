@@ -12,7 +12,7 @@ from sweeprun_protocol.prepare import PrepareReport, PrepareRequest
 from sweeprun_protocol.reasons import BlockedReason, Outcome, StartReason
 from sweeprun_protocol.records import CheckpointRef, Claim, Decision, Marker, Refusal, Result, RunRecord, SupersededBy
 
-from . import completion, quarantine
+from . import completion, quarantine, retention, trash
 from .choosing import Situation, choose, known_to_exist, needs_walk
 from .claims import claim_epoch, highest_epoch, read_claim, still_head, superseded
 from .clock import Clock
@@ -200,6 +200,8 @@ class _Preparation:
             self._move(run, claim, decided)
         decision = read_decision(self.volume, layout, claim.epoch)
         if decision is None and completing is None:
+            if decided is not None and decided.base is not None:
+                trash.put_back(self.volume, layout, claim, decided.base.path)
             chosen, seen = self._decide(run, claim, decided)
             # that may take minutes: what other nodes wrote at their end shows late on network file systems
             completing = self._completing(run, decided)
@@ -214,7 +216,8 @@ class _Preparation:
         if gives_way(decision):
             return self._give_way(run, decision)
         self._move(run, claim, decision)
-        self._answer(run, record, decision)
+        note = retention.tidy(self.volume, layout, self.request, claim, decision, clock=self.clock)
+        self._answer(run, record, decision, note)
         return None
 
     def _completing(self, run: Run, decided: Optional[Decision]) -> Optional[Evidence]:
@@ -246,7 +249,7 @@ class _Preparation:
             evidence=evidence,
             now=self.clock.now,
         )
-        self._complete(run, result, epoch=claim.epoch)
+        self._complete(run, result, decided, epoch=claim.epoch)
 
     def _tell_again(self, run: Run, result: Result) -> None:
         """Whoever asks after the end gets the same answer."""
@@ -254,12 +257,13 @@ class _Preparation:
         decided = read_decision(self.volume, run.standing.layout, result.epoch)
         self._tell_of_attempt(completion.gather(self.volume, run.standing.layout, decided) if decided else NO_EVIDENCE)
         self.report = replace(self.report, adopted=run.adopted or self._was_adopted(run))
-        self._complete(run, result, epoch=head.epoch if head is not None else 0)
+        self._complete(run, result, decided, epoch=head.epoch if head is not None else 0)
 
-    def _complete(self, run: Run, result: Result, *, epoch: int) -> None:
+    def _complete(self, run: Run, result: Result, decided: Optional[Decision], *, epoch: int) -> None:
         """The record is durable: the markers may go."""
         for path in markers_of(run.standing):
             self.volume.remove_file(path)
+        note = retention.empty_trash(self.volume, run.standing.layout, self.request, decided, clock=self.clock)
         record = read_run(self.volume, run.standing.layout)
         if record is not None:
             self.report = replace(
@@ -272,7 +276,7 @@ class _Preparation:
         self.report = replace(
             self.report,
             outcome=Outcome.COMPLETED,
-            message=f"run {result.run_id} is complete (attempt of epoch {result.epoch})",
+            message=_with_note(f"run {result.run_id} is complete (attempt of epoch {result.epoch})", note),
             epoch=epoch,
             step=result.step,
             metrics=result.metrics or None,
@@ -379,12 +383,12 @@ class _Preparation:
         )
         quarantine.abandon(self.volume, layout, decision, inventory.present, seen)
 
-    def _answer(self, run: Run, record: RunRecord, decision: Decision) -> None:
+    def _answer(self, run: Run, record: RunRecord, decision: Decision, note: str) -> None:
         self.report = replace(
             self.report,
             outcome=decision.outcome,
             reason=decision.reason,
-            message=decision.message[:500],
+            message=_with_note(decision.message, note),
             checkpoint=decision.base,
             refused=decision.refused or self._refused_before(record, decision),
             wandb_run_id=self._wandb_run_id(run, record, at_most=decision.epoch),
@@ -421,6 +425,10 @@ class _Preparation:
         old = layout_of(self.request, record.previous_run_id)
         last = newest_decision(self.volume, old, below=highest_epoch(self.volume, old) + 1)
         return last.refused if last is not None else ()
+
+
+def _with_note(message: str, note: str) -> str:
+    return f"{message[: 498 - len(note)]}; {note}" if note else message[:500]
 
 
 def _remarks(walked: Walk) -> str:

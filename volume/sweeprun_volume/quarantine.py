@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import posixpath
+import re
 from collections.abc import Iterable, Mapping
 from typing import Optional
 
 from sweeprun_protocol.codec import dump
-from sweeprun_protocol.layout import ABANDONED, RunLayout, parse_step_name
+from sweeprun_protocol.layout import ABANDONED, QUARANTINE, RunLayout, parse_step_name
 from sweeprun_protocol.records import Decision, Refusal
 
 from .formats.tree import facts_of
@@ -18,6 +19,8 @@ from .operations import Volume
 
 VERDICT_SUFFIX = ".verdict.json"
 _LONGEST = 160
+"""Bytes of a path that a name in quarantine shows; file systems take 255, and ours adds to them."""
+_MOVED = re.compile(r"^(.+\.moved-e([0-9]{1,6}))(?:\.verdict\.json)?$", re.DOTALL)
 
 
 def quarantine(volume: Volume, layout: RunLayout, decision: Decision, seen: Mapping[str, FileFacts]) -> None:
@@ -26,7 +29,7 @@ def quarantine(volume: Volume, layout: RunLayout, decision: Decision, seen: Mapp
         if not _is_old(volume, layout, refusal.path, decision.epoch, seen):
             continue
         volume.make_directories(layout.quarantine)
-        target = posixpath.join(layout.quarantine, _flat(refusal.path, decision.epoch))
+        target = posixpath.join(layout.quarantine, moved_name(refusal.path, decision.epoch))
         volume.publish(target + VERDICT_SUFFIX, _verdict(decision, refusal))
         volume.move(posixpath.join(layout.directory, refusal.path), target)
 
@@ -40,7 +43,22 @@ def abandon(
     for item in found:
         if _is_old(volume, layout, item.path, decision.epoch, seen):
             source = posixpath.join(layout.directory, item.path)
-            volume.move(source, posixpath.join(place, _flat(item.path, decision.epoch)))
+            volume.move(source, posixpath.join(place, moved_name(item.path, decision.epoch)))
+
+
+def surplus(volume: Volume, layout: RunLayout, *, keep_last: int, epoch: int) -> list[list[str]]:
+    """Entries of quarantine beyond the newest `keep_last`, each as its paths below the run directory.
+
+    An entry is what was refused with its verdict, or what is left of the two. The newest are those that the latest
+    epoch moved; among those of one epoch the last by name. What an epoch after `epoch` moved is not looked at, nor is
+    what prepare did not put there. Raises TooManyEntriesError, UnsafeEntryError, VolumeError.
+    """
+    found: dict[tuple[int, str], list[str]] = {}
+    for entry in volume.entries(layout.quarantine):
+        match = _MOVED.fullmatch(entry.name)
+        if match is not None and int(match.group(2)) <= epoch:
+            found.setdefault((int(match.group(2)), match.group(1)), []).append(f"{QUARANTINE}/{entry.name}")
+    return [found[key] for key in sorted(found, reverse=True)[max(keep_last, 1) :]]
 
 
 def abandoned_directory(layout: RunLayout, epoch: int) -> str:
@@ -71,12 +89,24 @@ def _is_old(volume: Volume, layout: RunLayout, path: str, epoch: int, seen: Mapp
     return before is not None and now.same_content(before)
 
 
-def _flat(path: str, epoch: int) -> str:
+def moved_name(path: str, epoch: int) -> str:
     """One name for a path, and one for each epoch that moves it: nothing in quarantine is ever replaced."""
-    name = path.replace("/", "__")
-    if len(name) > _LONGEST:
-        name = f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:12]}-{name[-_LONGEST:]}"
-    return f"{name}.moved-e{epoch}"
+    return f"{flat_name(path)}.moved-e{epoch}"
+
+
+def flat_name(path: str) -> str:
+    """One name for a path: its end, and where that is not all of it, a digest of the whole before it."""
+    name = os.fsencode(path.replace("/", "__"))
+    if len(name) <= _LONGEST:
+        return os.fsdecode(name)
+    digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:12]
+    return f"{digest}-{name[-_LONGEST:].decode(errors='ignore')}"
+
+
+def moved_from(name: str) -> Optional[str]:
+    """The `flat_name` in a name that `moved_name` made; None for another."""
+    match = _MOVED.fullmatch(name)
+    return name[: name.rindex(".moved-e")] if match is not None and match.group(1) == name else None
 
 
 def _verdict(decision: Decision, refusal: Refusal) -> bytes:

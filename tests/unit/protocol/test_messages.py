@@ -71,6 +71,13 @@ def make_end(slot):
     )
 
 
+def test_the_bounds_of_what_is_kept_survive_the_way_to_the_pod():
+    request = make_request(keep_last=1, quarantine_keep_last=2)
+    assert PrepareRequest.decode(request.encode()) == request
+    body = parse(make_request().encode().encode(), where="x")
+    assert not {"keepLast", "quarantineKeepLast"} & set(body), "absent: nothing is deleted"
+
+
 def test_a_request_survives_the_way_to_the_pod():
     for request in (make_request(), make_request(run_id=None, pinned=None, volume_id=None, init_key="k", from_step=7)):
         assert PrepareRequest.decode(request.encode()) == request
@@ -85,6 +92,8 @@ def test_a_request_survives_the_way_to_the_pod():
         ("runId", "a/b"),
         ("format", "Pickle"),
         ("prepare", -1),
+        ("keepLast", 0),
+        ("quarantineKeepLast", 0),
     ],
 )
 def test_a_request_that_would_leave_the_volume_or_makes_no_sense_is_refused(field, value):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+import shutil
 import tempfile
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from support.volume_sweep import make_request
 from sweeprun_protocol.reasons import BlockedReason, Outcome
 from sweeprun_volume.errors import TooManyEntriesError, UnsafeEntryError, VolumeError
-from sweeprun_volume.operations import Volume
+from sweeprun_volume.operations import MAX_TREE_DEPTH, Volume
 
 
 def traced(root):
@@ -190,3 +191,78 @@ def test_an_error_while_directories_are_listed_is_blocked_and_no_verdict(sweep, 
     sweep.save(100)
     monkeypatch.setattr(os, "scandir", failing(errno.EIO))
     assert sweep.ask(sweep.next_request()).blocked is BlockedReason.IO_ERROR
+
+
+def always():
+    return True
+
+
+def make_tree(place, *, files=3, levels=3):
+    place.mkdir()
+    for number in range(files):
+        (place / f"file-{number}").write_bytes(b"x")
+    if levels > 1:
+        make_tree(place / "below", files=files, levels=levels - 1)
+
+
+@pytest.mark.parametrize("files", [0, 3, 2500])
+def test_a_tree_is_removed_whatever_its_size(files, tmp_path):
+    make_tree(tmp_path / "tree", files=files)
+    assert Volume(str(tmp_path)).remove_tree("tree", go_on=always)
+    assert os.listdir(tmp_path) == []
+    assert Volume(str(tmp_path)).remove_tree("tree", go_on=always), "gone already"
+
+
+def test_a_tree_is_removed_and_what_its_links_point_to_is_not(tmp_path):
+    make_tree(tmp_path / "outside")
+    make_tree(tmp_path / "tree")
+    (tmp_path / "tree" / "below" / "link").symlink_to(tmp_path / "outside")
+    (tmp_path / "link").symlink_to(tmp_path / "outside")
+    os.mkfifo(tmp_path / "tree" / "fifo")
+    volume = Volume(str(tmp_path))
+    assert volume.remove_tree("tree", go_on=always)
+    assert volume.remove_tree("link", go_on=always)
+    assert os.listdir(tmp_path) == ["outside"]
+    assert len(list((tmp_path / "outside").rglob("*"))) == 11
+
+
+def test_no_tree_is_entered_through_a_link(tmp_path):
+    make_tree(tmp_path / "outside")
+    (tmp_path / "link").symlink_to(tmp_path / "outside")
+    with pytest.raises(UnsafeEntryError):
+        Volume(str(tmp_path)).remove_tree("link/below", go_on=always)
+    assert len(list((tmp_path / "outside").rglob("*"))) == 11
+
+
+def test_removing_a_tree_stops_when_it_is_told_and_goes_on_later(tmp_path):
+    make_tree(tmp_path / "tree")
+    answers = iter([True, True, True, False])
+    assert not Volume(str(tmp_path)).remove_tree("tree", go_on=lambda: next(answers))
+    left = len(list((tmp_path / "tree").rglob("*")))
+    assert 0 < left < 11
+    assert Volume(str(tmp_path)).remove_tree("tree", go_on=always)
+
+
+def test_what_another_process_removes_first_is_no_error(tmp_path):
+    make_tree(tmp_path / "tree")
+
+    def before(operation, path):
+        if operation == "unlink" and (tmp_path / "tree").exists():
+            shutil.rmtree(tmp_path / "tree")
+
+    assert Volume(str(tmp_path), before=before).remove_tree("tree", go_on=always)
+
+
+def test_a_tree_of_too_many_levels_is_left_and_one_of_as_many_as_allowed_is_not(tmp_path):
+    make_tree(tmp_path / "deep", levels=MAX_TREE_DEPTH)
+    assert Volume(str(tmp_path)).remove_tree("deep", go_on=always)
+    make_tree(tmp_path / "deeper", levels=MAX_TREE_DEPTH + 1)
+    with pytest.raises(UnsafeEntryError, match="by hand"):
+        Volume(str(tmp_path)).remove_tree("deeper", go_on=always)
+
+
+def test_what_cannot_be_removed_is_an_error(tmp_path, monkeypatch):
+    make_tree(tmp_path / "tree")
+    monkeypatch.setattr(os, "rmdir", failing(errno.ENOTEMPTY))
+    with pytest.raises(VolumeError, match="not empty"):
+        Volume(str(tmp_path)).remove_tree("tree", go_on=always)

@@ -5,10 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from support.volume_checkpoints import own_checkpoint, saved
 from support.volume_sweep import adopting, make_request
+from sweeprun_protocol.layout import RunLayout
 from sweeprun_protocol.prepare import REPORT_BYTES, PrepareReport
 from sweeprun_protocol.reasons import OnNoValidCheckpoint, Outcome
+from sweeprun_volume.operations import Volume
+from sweeprun_volume.quarantine import surplus
 
 
 def tear(checkpoint):
@@ -135,3 +140,112 @@ def test_a_report_whose_owner_alone_is_too_long_ends_without_its_candidate(sweep
     report = sweep.ask(make_request(adoption=adopting()))
     assert report.outcome is Outcome.CANDIDATES
     assert len(report.encode()) <= REPORT_BYTES
+
+
+def test_long_names_of_other_scripts_fit_into_a_file_system(sweep):
+    """255 bytes, and most characters are more than one."""
+    sweep.prepare()
+    sweep.put("step-100.pt", saved({"step": 100}))
+    sweep.put(f"{'模' * 80}/{'型' * 70}/step-200.pt", b"torn")
+    report = sweep.prepare()
+    assert (report.outcome, report.checkpoint.step) == (Outcome.RESUME, 100), report.message
+    (moved,) = (path.name for path in (sweep.directory() / "quarantine").iterdir() if not path.name.endswith(".json"))
+    assert moved.endswith("step-200.pt.moved-e2")
+
+
+# -- its bound ---------------------------------------------------------------------------------------------------------
+
+
+def quarantined(sweep):
+    return sorted(path.name for path in (sweep.directory() / "quarantine").iterdir())
+
+
+def three_refused(sweep, **last):
+    """One in each of three epochs, the last prepare with `last`; the first is a foreign file."""
+    sweep.prepare()
+    sweep.put("step-100.pt", saved({"step": 100}))
+    sweep.put("step-200.pt", b"torn")
+    sweep.prepare()
+    sweep.save(300)
+    tear(sweep.save(400))
+    sweep.prepare()
+    tear(sweep.save(500))
+    return sweep.prepare(**last)
+
+
+FIRST = ["checkpoints__step-200.pt.moved-e2", "checkpoints__step-200.pt.moved-e2.verdict.json"]
+SECOND = [f"checkpoints__step-000000400.e2.moved-e3{end}" for end in ("", ".verdict.json")]
+THIRD = [f"checkpoints__step-000000500.e3.moved-e4{end}" for end in ("", ".verdict.json")]
+
+
+@pytest.mark.parametrize(
+    ("keep_last", "left"),
+    [
+        (None, [*SECOND, *THIRD, *FIRST]),
+        (3, [*SECOND, *THIRD, *FIRST]),
+        (2, [*SECOND, *THIRD]),
+        (1, THIRD),
+    ],
+)
+def test_the_newest_of_quarantine_are_kept_with_their_verdicts(keep_last, left, sweep):
+    report = three_refused(sweep, quarantine_keep_last=keep_last)
+    assert report.outcome is Outcome.RESUME
+    assert quarantined(sweep) == left
+    assert ("entries of quarantine deleted" in report.message) == (len(left) < 6)
+    assert not list((sweep.directory() / ".sweeprun-trash").glob("*"))
+
+
+def test_of_one_epoch_the_last_by_name_are_kept(sweep):
+    sweep.prepare()
+    sweep.save(100)
+    for step in (200, 300, 400):
+        tear(sweep.save(step))
+    sweep.prepare(quarantine_keep_last=2)
+    names = [f"checkpoints__step-000000{step}.e1.moved-e2" for step in (300, 400)]
+    assert quarantined(sweep) == [name + end for name in names for end in ("", ".verdict.json")]
+
+
+def test_what_others_put_into_quarantine_and_what_a_later_epoch_moves_is_not_ours_to_delete(sweep):
+    three_refused(sweep)
+    place = sweep.directory() / "quarantine"
+    (place / "notes.txt").write_text("mine")
+    (place / "checkpoints__step-000000900.e8.moved-e9").mkdir()
+    sweep.prepare(quarantine_keep_last=1)
+    assert quarantined(sweep) == [*THIRD, "checkpoints__step-000000900.e8.moved-e9", "notes.txt"]
+
+
+def test_a_verdict_whose_checkpoint_somebody_deleted_is_an_entry_too(sweep):
+    three_refused(sweep)
+    (sweep.directory() / "quarantine" / FIRST[0]).unlink()
+    sweep.prepare(quarantine_keep_last=2)
+    assert quarantined(sweep) == [*SECOND, *THIRD]
+
+
+def test_what_was_abandoned_is_never_deleted(sweep):
+    sweep.prepare()
+    sweep.save(100)
+    sweep.prepare(resume=False)
+    sweep.prepare(quarantine_keep_last=1, keep_last=1)
+    assert len(list((sweep.directory() / "abandoned" / "e2").iterdir())) == 1
+
+
+def test_quarantine_is_left_alone_once_a_later_claim_exists(sweep):
+    three_refused(sweep)
+    before = quarantined(sweep)
+
+    def claims(operation, path):
+        if operation == "fsync-directory" and path.endswith("epochs/5/decision.json"):
+            claim = json.loads(Path(sweep.layout().claim(5)).read_bytes())
+            Path(sweep.layout().claim(6)).write_text(json.dumps({**claim, "epoch": 6, "prepare": 9}))
+
+    report = sweep.ask(sweep.next_request(quarantine_keep_last=1), before=claims)
+    assert report.outcome is Outcome.SUPERSEDED
+    assert quarantined(sweep) == before
+
+
+def test_a_bound_of_quarantine_is_never_less_than_one(sweep):
+    three_refused(sweep)
+    volume, layout = Volume(str(sweep.root)), RunLayout(str(sweep.directory().relative_to(sweep.root)))
+    kept = [surplus(volume, layout, keep_last=bound, epoch=9) for bound in (0, -1, 1)]
+    assert kept[0] == kept[1] == kept[2]
+    assert len(kept[0]) == 2
