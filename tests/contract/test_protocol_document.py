@@ -12,7 +12,7 @@ from sweeprun_protocol.manifest import CHUNK
 from sweeprun_protocol.reasons import BlockedReason, Level, Outcome, VerdictKind
 from sweeprun_protocol.verdicts import MAX_FIRST_BYTES
 from sweeprun_trainer import ending, settings
-from sweeprun_volume import decisions, operations, quarantine, survey
+from sweeprun_volume import decisions, operations, quarantine, retention, survey
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "protocol.md").read_text()
@@ -48,7 +48,15 @@ FILES = [
     *(layout.MARKER, layout.RESULT, layout.SUPERSEDED_BY, layout.RUN_RECORD, layout.MANIFEST, layout.VOLUME_RECORD),
     *(
         f"{name}/"
-        for name in (layout.CLAIMS, layout.EPOCHS, layout.QUARANTINE, layout.ABANDONED, layout.INITS, layout.VERDICTS)
+        for name in (
+            layout.CLAIMS,
+            layout.EPOCHS,
+            layout.QUARANTINE,
+            layout.ABANDONED,
+            layout.INITS,
+            layout.VERDICTS,
+            layout.TRASH,
+        )
     ),
     *(survey.INIT_OF_RUN, decisions._SEEN, operations.TEMPORARY_PREFIX, quarantine.VERDICT_SUFFIX),
     *("decision.json", "start-<slot>.json", "end-<slot>.json", "library.json", "complete.json"),
@@ -117,6 +125,7 @@ def test_every_file_is_documented(name):
         f"more than {MAX_FIRST_BYTES >> 20} MiB they are left out",
         f"decisions {decisions.MAX_DECISION_BYTES >> 20} MiB",
         f"more than {operations.MAX_ENTRIES:_} entries".replace("_", " "),
+        f"spends {retention.REMOVAL_SECONDS:g} s on this",
     ],
 )
 def test_every_bound_is_the_codes(phrase):

@@ -55,6 +55,8 @@ AT_CREATION = [
     Case("checkpoint.directory must be a relative", "spec.checkpoint.directory", "out/ckpt", "/out/ckpt"),
     Case("{epoch} and no other", "spec.checkpoint.directory", "ckpt/{epoch}", "ckpt/{runId}"),
     Case("SweepRun's own records", "spec.checkpoint.directory", "out/epochs", "epochs/out"),
+    Case("SweepRun's own records", "spec.checkpoint.directory", "trash/out", ".sweeprun-trash/out"),
+    Case("SweepRun's own records", "spec.checkpoint.directory", "out/verdicts", "verdicts/out"),
     Case(
         "backoff.initialSeconds must not",
         "spec.limits.backoff",

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from sweeprun_protocol.layout import ABANDONED, CLAIMS, EPOCHS, QUARANTINE
+from sweeprun_protocol.layout import ABANDONED, CLAIMS, EPOCHS, QUARANTINE, TRASH, VERDICTS
 from sweeprun_protocol.names import FILE_NAME_PATTERN, RUN_ID_PATTERN, SWEEP_NAME_PATTERN
 from sweeprun_protocol.reasons import AdoptionScope, CompletionPolicy, Format, Level, OnNoValidCheckpoint, ResumePolicy
 
@@ -26,7 +26,7 @@ Argument = Annotated[str, Field(max_length=1024)]
 
 
 RUN_ID_PLACEHOLDER = "/{runId}"
-OWN_DIRECTORIES = (ABANDONED, CLAIMS, EPOCHS, QUARANTINE)
+OWN_DIRECTORIES = (ABANDONED, CLAIMS, EPOCHS, QUARANTINE, TRASH, VERDICTS)
 
 _DIRECTORY_OF_ONE_RUN = Rule(
     expression="self.endsWith('/{runId}') && self.indexOf('{runId}') == self.size() - 7",
@@ -115,6 +115,17 @@ class Validation(ApiModel):
     timeout_seconds: Seconds = 900
 
 
+class Retention(ApiModel):
+    keep_last: PositiveCount
+    """keepLast verified checkpoints of the library's format are kept; what is older goes. What nobody verified does not
+    count, nor goes before as many newer ones were verified."""
+
+
+class QuarantineSpec(ApiModel):
+    keep_last: PositiveCount
+    """keepLast refused checkpoints are kept as evidence, with their verdicts; what was moved there before goes."""
+
+
 class Checkpoint(ApiModel):
     directory: Annotated[
         str,
@@ -129,6 +140,11 @@ class Checkpoint(ApiModel):
     """format [A]."""
     validation: Validation = Validation()
     """validation [A]."""
+    retention: Retention | None = None
+    """retention [A] is applied before each attempt; absent: no checkpoint is deleted. Foreign files never are, nor is
+    the checkpoint that the attempt starts from."""
+    quarantine: QuarantineSpec | None = None
+    """quarantine [A] bounds what was refused; absent: all is kept."""
 
 
 class AdoptionSpec(ApiModel):

@@ -20,6 +20,7 @@ def prepare_request(run: SweepRun, *, cluster_id: str) -> PrepareRequest:
     spec, status, current = run.spec, run.status, run.status.current
     assert current is not None, "the number of a prepare stands in the status before its request is made"
     wandb = spec.tracking.wandb if spec.tracking is not None else None
+    retention, quarantine = spec.checkpoint.retention, spec.checkpoint.quarantine
     return PrepareRequest(
         owner=Owner(cluster=cluster_id, namespace=run.metadata.namespace, name=run.metadata.name, uid=run.metadata.uid),
         prepare=current.prepare,
@@ -44,6 +45,8 @@ def prepare_request(run: SweepRun, *, cluster_id: str) -> PrepareRequest:
         from_step=current.from_step,
         on_no_valid_checkpoint=spec.on_no_valid_checkpoint(),
         wandb_run_id=wandb.run_id if wandb is not None else None,
+        keep_last=retention.keep_last if retention is not None else None,
+        quarantine_keep_last=quarantine.keep_last if quarantine is not None else None,
     )
 
 

@@ -44,7 +44,12 @@ SPEC = fields(
     suspend=st.booleans(),
     request=fields({"id": TEXT, "action": st.sampled_from(["Retry", "Stop"])}, fromStep=st.integers(-1, 10**12)),
     entrypoint=fields(mode=st.sampled_from(["Auto", "Wrap"]), pythonPath=PART.map(lambda part: f"/usr/{part}")),
-    checkpoint=fields(directory=PART | st.just("out/{epoch}"), format=st.sampled_from(["Auto", "Torch"])),
+    checkpoint=fields(
+        directory=PART | st.just("out/{epoch}"),
+        format=st.sampled_from(["Auto", "Torch"]),
+        retention=fields({"keepLast": st.integers(0, 3)}),
+        quarantine=fields({"keepLast": st.integers(0, 3)}),
+    ),
     resume=fields(
         args=st.lists(TEXT, max_size=3),
         onNoValidCheckpoint=st.sampled_from(["NewRun", "RestartRun", "Fail"]),

@@ -47,6 +47,8 @@ def test_every_rule_has_its_case():
         ("spec.limits.maxFailures", 9),
         ("spec.resume.policy", "Never"),
         ("spec.checkpoint.validation.level", "Fast"),
+        ("spec.checkpoint.retention", {"keepLast": 3}),
+        ("spec.checkpoint.quarantine", {"keepLast": 1}),
         ("spec.entrypoint.containerName", "trainer"),
         ("spec.ttlSecondsAfterFinished", 0),
         ("spec.template", make_template(workers=3)),
@@ -56,6 +58,14 @@ def test_what_may_be_edited_can_be_edited(path, value, cluster):
     there = cluster.create(make_sweeprun())
     changed = dry_replace(cluster, with_value(there, path, value))
     assert changed["metadata"]["generation"] == there["metadata"]["generation"] + 1
+
+
+@pytest.mark.parametrize("field", ["retention", "quarantine"])
+def test_what_is_kept_can_be_changed_and_left_to_grow_again(field, cluster):
+    there = cluster.create(make_sweeprun(checkpoint={field: {"keepLast": 3}}))
+    changed = dry_replace(cluster, with_value(there, f"spec.checkpoint.{field}.keepLast", 1))
+    assert changed["spec"]["checkpoint"][field] == {"keepLast": 1}
+    assert field not in dry_replace(cluster, with_value(there, f"spec.checkpoint.{field}", None))["spec"]["checkpoint"]
 
 
 def test_an_edit_of_something_else_passes_where_everything_is_set(cluster):
@@ -71,6 +81,9 @@ def test_an_edit_of_something_else_passes_where_everything_is_set(cluster):
         ("spec.sweepName", None, "spec.sweepName: Required value"),
         ("spec.resume.policy", "Sometimes", 'supported values: "Always", "OnDisruption", "Never"'),
         ("spec.limits.maxFailures", 0, "should be greater than or equal to 1"),
+        ("spec.checkpoint.retention", {"keepLast": 0}, "should be greater than or equal to 1"),
+        ("spec.checkpoint.retention", {}, "spec.checkpoint.retention.keepLast: Required value"),
+        ("spec.checkpoint.quarantine", {"keepLast": 0}, "should be greater than or equal to 1"),
         ("spec.template.kind", "TrainJob", 'supported values: "PyTorchJob"'),
         ("spec.resume.args", ["--from", 5], "must be of type string"),
     ],

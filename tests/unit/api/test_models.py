@@ -7,6 +7,7 @@ from support.manifests import make_init, make_run
 from support.rule_cases import AT_CREATION, message_of
 from sweeprun_operator.api.v1alpha1 import SweepRun
 from sweeprun_protocol.layout import check_relative, check_run_directory
+from sweeprun_protocol.prepare import MAX_KEPT
 from sweeprun_protocol.reasons import AdoptionScope, OnNoValidCheckpoint
 
 
@@ -62,6 +63,17 @@ def test_a_named_run_is_not_replaced_by_default(spec, expected):
 )
 def test_what_is_adopted_by_default_depends_on_where_the_configuration_comes_from(spec, expected):
     assert make_run(**spec).spec.adoption_scope() is expected
+
+
+@pytest.mark.parametrize("field", ["retention", "quarantine"])
+@pytest.mark.parametrize(
+    "value", [{"keepLast": 0}, {"keepLast": -1}, {"keepLast": MAX_KEPT + 1}, {}, {"keepLast": 1.5}]
+)
+def test_what_is_kept_has_a_number_and_it_is_never_none(field, value):
+    for least_and_most in (1, MAX_KEPT):
+        make_run(checkpoint={field: {"keepLast": least_and_most}})
+    with pytest.raises(ValidationError, match="keepLast"):
+        make_run(checkpoint={field: value})
 
 
 def test_status_of_another_version_is_read_as_far_as_it_is_known():

@@ -201,6 +201,15 @@ def test_helper_pods_may_be_shaped_by_the_user():
     assert job["spec"]["template"]["metadata"]["annotations"] == {"x": "y"}
 
 
+def test_the_request_says_what_may_be_deleted():
+    bounds = {"retention": {"keepLast": 3}, "quarantine": {"keepLast": 5}}
+    found = request_of(prepare(checkpoint=bounds))
+    assert (found.keep_last, found.quarantine_keep_last) == (3, 5)
+    assert request_of(init(checkpoint=bounds)).keep_last == 3
+    none = request_of(prepare())
+    assert (none.keep_last, none.quarantine_keep_last) == (None, None), "nothing is deleted unasked"
+
+
 def test_the_request_says_what_the_run_is():
     found = request_of(prepare(attempt=4, epoch=5, resume=500, template=make_template(workers=2)))
     assert (found.owner.cluster, found.owner.namespace, found.owner.name, found.owner.uid) == (
