@@ -1,8 +1,10 @@
-"""Reads run directories: claims, epochs, decisions, ends, checkpoints, quarantine. Changes and unpickles nothing."""
+"""Reads run directories: claims, epochs, decisions, ends, checkpoints, verdicts, quarantine; and checkpoints that lie
+there without a run. Changes and unpickles nothing."""
 
 from __future__ import annotations
 
 import os
+import posixpath
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,15 +15,14 @@ from sweeprun_protocol.layout import CLAIMS, EPOCH_PLACEHOLDER, QUARANTINE, RESU
 from sweeprun_protocol.reasons import Format, Level
 from sweeprun_protocol.records import Claim, Decision, EndRecord, Marker, Result, RunRecord, SupersededBy
 from sweeprun_volume.claims import highest_epoch, read_claim
-from sweeprun_volume.clock import Clock, Deadline
 from sweeprun_volume.decisions import read_decision, read_seen
 from sweeprun_volume.discovery import take_inventory
-from sweeprun_volume.errors import OutOfTimeError, TooManyEntriesError, UnsafeEntryError, VolumeError
-from sweeprun_volume.formats import Context, Refused
-from sweeprun_volume.lineage import Candidate, Found, eligible
+from sweeprun_volume.errors import TooManyEntriesError, UnsafeEntryError, VolumeError
+from sweeprun_volume.lineage import Found, eligible
 from sweeprun_volume.operations import Volume
 from sweeprun_volume.records_io import read_record
-from sweeprun_volume.validate import check
+
+from .checkpoints import CheckpointView, Examiner, checkpoint_at, checkpoints_in
 
 T = TypeVar("T")
 
@@ -31,7 +32,7 @@ _UNREADABLE = (RecordError, UnsafeEntryError, VolumeError, TooManyEntriesError)
 
 
 class NothingFoundError(Exception):
-    """No run lies there; the message says where was looked."""
+    """Nothing of this kind lies there; the message says where was looked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,21 +43,11 @@ class EpochView:
     ends: tuple[EndRecord, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class CheckpointView:
-    path: str
-    step: int
-    epoch: int | None
-    eligible: bool
-    """The next prepare may resume from it."""
-    verdict: str
-    """Of this check; empty where none was asked for."""
-    sound: bool | None = None
-
-
 @dataclass(slots=True)
 class RunView:
     directory: Path
+    alone: bool = False
+    """Checkpoints without a run: there are no records of ours."""
     head: int = 0
     marker: Marker | None = None
     has_marker: bool = False
@@ -83,13 +74,41 @@ def find_runs(path: Path) -> list[Path]:
 def _run_directories(path: Path) -> Iterator[str]:
     top = str(path)
     for directory, below, files in os.walk(top):
-        if CLAIMS in below or RESULT in files:
+        if CLAIMS in below or (RESULT in files and _is_ours(directory)):
             yield directory
             below.clear()
         elif directory.count(os.sep) - top.count(os.sep) >= MAX_DEPTH:
             below.clear()
         else:
             below[:] = [name for name in below if not name.startswith(".")]
+
+
+def _is_ours(directory: str) -> bool:
+    """Other programs write files of this name as well."""
+    try:
+        return read_record(Volume(directory), RESULT, Result.from_value) is not None
+    except _UNREADABLE:
+        return False
+
+
+def read_checkpoints(path: Path, *, level: Level | None, timeout_seconds: float) -> RunView:
+    """Of a directory without a run, or `path` itself where that is a checkpoint. Raises NothingFoundError."""
+    view = RunView(path, alone=True)
+    place = path.resolve()
+    volume = Volume(str(place.parent))
+    try:
+        one = checkpoint_at(volume, place.name)
+        if one is None and place.is_dir():
+            volume = Volume(str(place))
+        found = [one] if one is not None else checkpoints_in(volume) if place.is_dir() else []
+        if not found:
+            raise NothingFoundError(f"neither a run nor a checkpoint lies in {path}, nor in directories below it")
+        examiner = Examiner(volume, RunLayout(""), run_id=None, level=level, timeout_seconds=timeout_seconds)
+        view.checkpoints = [examiner.examine(item, None) for item in found]
+        view.problems = examiner.problems
+    except _UNREADABLE as error:
+        view.problems.append(str(error))
+    return view
 
 
 def read_run(directory: Path, *, level: Level | None, timeout_seconds: float) -> RunView:
@@ -99,8 +118,9 @@ def read_run(directory: Path, *, level: Level | None, timeout_seconds: float) ->
 
 class _Reader:
     def __init__(self, directory: Path, level: Level | None, timeout_seconds: float) -> None:
-        self._volume = Volume(str(directory.parent))
-        self._layout = RunLayout(directory.name)
+        place = directory.resolve()  # a link to a run is followed here, and no link below it
+        self._volume = Volume(str(place.parent))
+        self._layout = RunLayout(place.name)
         self._level = level
         self._timeout_seconds = timeout_seconds
         self._view = RunView(directory)
@@ -144,7 +164,17 @@ class _Reader:
         seen = read_seen(volume, layout, decided.epoch)
         usable = {one.path: one for one in eligible(found.judged, decided=decided, seen=seen)}
         ordered = sorted(every.values(), key=lambda item: (item.step, item.path))
-        return [self._checkpoint(item, usable.get(item.path)) for item in ordered]
+        examiner = Examiner(
+            volume,
+            layout,
+            run_id=self._view.record.run_id if self._view.record is not None else posixpath.basename(layout.directory),
+            level=self._level,
+            timeout_seconds=self._timeout_seconds,
+        )
+        try:
+            return [examiner.examine(item, usable.get(item.path)) for item in ordered]
+        finally:
+            self._view.problems += examiner.problems
 
     def _of_epoch(self, directory: str, epoch: int) -> list[Found]:
         """What lies in the directory of another epoch, where each has its own."""
@@ -152,25 +182,6 @@ class _Reader:
             self._volume, self._layout, decided=None, directory=directory, epoch=epoch, chosen=Format.AUTO
         )
         return list(inventory.present)
-
-    def _checkpoint(self, item: Found, usable: Candidate | None) -> CheckpointView:
-        epoch = usable.epoch if usable is not None else item.epoch
-        verdict, sound = self._judge(item, usable) if self._level is not None else ("", None)
-        return CheckpointView(item.path, item.step, epoch, usable is not None, verdict, sound)
-
-    def _judge(self, item: Found, usable: Candidate | None) -> tuple[str, bool | None]:
-        assert self._level is not None, "a check was asked for"
-        run_id = self._view.record.run_id if self._view.record is not None else self._view.directory.name
-        deadline = Deadline.after(self._timeout_seconds, Clock())
-        context = Context(self._volume, self._layout, run_id, self._level, deadline)
-        own = usable or Candidate(item.format, item.path, item.step, item.epoch or 0, None, item.facts)
-        try:
-            checked = check(context, own)
-        except Refused as refused:
-            return f"{refused.reason}: {refused.message}", False
-        except OutOfTimeError:
-            return f"not checked within {self._timeout_seconds:g} s", None
-        return f"whole{f'; {checked.note}' if checked.note else ''}", True
 
     def _record(self, path: str, read: Callable[[Any, str], T]) -> T | None:
         return self._try(lambda: read_record(self._volume, path, read, limit=MAX_RECORD_BYTES))

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from support.volume_checkpoints import flip, rewrite, saved, stored
+from support.volume_checkpoints import flip, rewrite, saved, stored, without_crcs
 from support.volume_crash import DiedError
 from support.volume_sweep import clock_without_waiting
 from sweeprun_protocol.codec import dump
@@ -59,15 +59,6 @@ class Reading:
 @pytest.fixture
 def reading(monkeypatch):
     return Reading(monkeypatch)
-
-
-def without_crcs(data):
-    """As torch.save writes it with CRC32 switched off: zeros in the directory."""
-    at = data.find(b"PK\x01\x02")
-    while at >= 0:
-        data = data[: at + 16] + bytes(4) + data[at + 20 :]
-        at = data.find(b"PK\x01\x02", at + 4)
-    return data
 
 
 UNCHECKED = without_crcs(saved({"step": 100}))
