@@ -9,7 +9,7 @@ from sweeprun_protocol.layout import MAX_EPOCH, RunLayout, parse_claim_name
 from sweeprun_protocol.reasons import BlockedReason, Outcome
 from sweeprun_protocol.records import Claim, Owner
 
-from .errors import Stopped, blocked
+from .errors import Stopped, VolumeError, blocked
 from .operations import Volume
 from .records_io import publish_record, read_record
 
@@ -74,6 +74,7 @@ def claim_epoch(
     while True:
         if head is not None and head.owner.uid == owner.uid:
             if head.prepare == prepare:
+                volume.sync_name(layout.claim(head.epoch))
                 return head
             if head.prepare > prepare:
                 raise superseded(head, prepare)
@@ -86,7 +87,11 @@ def claim_epoch(
         if publish_record(volume, layout.claim(epoch), mine):
             return mine
         head = read_head(volume, layout, at_least=epoch)
-        if head is None or head.owner.uid != owner.uid:
+        if head is None or head.epoch < epoch:
+            raise VolumeError(
+                BlockedReason.IO_ERROR, f"{layout.claim(epoch)} was published by somebody and does not show"
+            )
+        if head.owner.uid != owner.uid:
             raise blocked(lost, f"{layout.claim(epoch)}: {describe(head)} claimed this epoch first")
 
 

@@ -9,9 +9,11 @@ from typing import Any, Optional
 
 from sweeprun_protocol.codec import Fields, RecordError, dump
 from sweeprun_protocol.layout import RunLayout
-from sweeprun_protocol.reasons import Outcome, StartReason
-from sweeprun_protocol.records import Decision, read_relative, read_whole
+from sweeprun_protocol.reasons import BlockedReason, CompletionPolicy, Outcome, StartReason
+from sweeprun_protocol.records import Claim, Decision, read_relative, read_whole
 
+from .claims import still_head
+from .errors import VolumeError
 from .formats.finding import MAX_FOUND
 from .lineage import FileFacts
 from .operations import Volume
@@ -51,6 +53,12 @@ def _file_from_value(value: Any, where: str) -> tuple[str, FileFacts]:
 
 
 def read_decision(volume: Volume, layout: RunLayout, epoch: int) -> Optional[Decision]:
+    """None where there is none, and where the epoch was closed without one."""
+    decision = _read(volume, layout, epoch)
+    return None if decision is None or _is_closed(decision) else decision
+
+
+def _read(volume: Volume, layout: RunLayout, epoch: int) -> Optional[Decision]:
     path = layout.decision(epoch)
     decision = read_record(volume, path, Decision.from_value, limit=MAX_DECISION_BYTES)
     if decision is not None and decision.epoch != epoch:
@@ -68,10 +76,57 @@ def newest_decision(volume: Volume, layout: RunLayout, *, below: int) -> Optiona
     return None
 
 
-def publish_decision(volume: Volume, layout: RunLayout, decision: Decision, seen: Seen) -> Decision:
+def close_epochs(volume: Volume, layout: RunLayout, claim: Claim, *, directory: str) -> Optional[Decision]:
+    """The decision of the newest epoch below the claim that has one. Those between get none any more.
+
+    A prepare that was stopped between its last look at the claims and its decision would else publish one late, and
+    what counts would depend on who looks when. Publishing also tells what a lookup may not: that there is none is
+    remembered by clients of network file systems.
+    """
+    for epoch in range(claim.epoch - 1, 0, -1):
+        decision = _read(volume, layout, epoch)
+        if decision is None:
+            if publish_record(volume, layout.decision(epoch), _closed(epoch, claim, directory)):
+                continue
+            decision = _required(volume, layout, epoch)
+        if not _is_closed(decision):
+            return decision
+    return None
+
+
+def _closed(epoch: int, claim: Claim, directory: str) -> Decision:
+    return Decision(
+        epoch=epoch,
+        prepare=claim.prepare,
+        outcome=Outcome.SUPERSEDED,
+        reason=None,
+        message=f"epoch {claim.epoch} was claimed before this one was decided: no attempt of it may start",
+        base=None,
+        eligible=(),
+        refused=(),
+        slots=(),
+        completion=CompletionPolicy.EXPLICIT,
+        checkpoint_directory=directory,
+    )
+
+
+def _is_closed(decision: Decision) -> bool:
+    return decision.outcome is Outcome.SUPERSEDED
+
+
+def _required(volume: Volume, layout: RunLayout, epoch: int) -> Decision:
+    decision = _read(volume, layout, epoch)
+    if decision is None:
+        place = layout.decision(epoch)
+        raise VolumeError(BlockedReason.IO_ERROR, f"{place} was published by somebody and does not show yet")
+    return decision
+
+
+def publish_decision(volume: Volume, layout: RunLayout, claim: Claim, decision: Decision, seen: Seen) -> Decision:
     """Once per epoch: ours, or the one that a twin of this prepare published first.
 
     What was seen goes first: a decision without it could not tell an abandoned foreign file from a new one.
+    Raises Stopped where a later prepare closed the epoch.
     """
     path = layout.decision(decision.epoch)
     data = dump(decision.to_dict())
@@ -80,9 +135,10 @@ def publish_decision(volume: Volume, layout: RunLayout, decision: Decision, seen
     publish_record(volume, _seen_path(layout, decision.epoch), seen)
     if volume.publish(path, data):
         return decision
-    found = read_decision(volume, layout, decision.epoch)
-    if found is None:
-        raise RecordError(path, "was published by somebody and cannot be opened")
+    found = _required(volume, layout, decision.epoch)
+    if _is_closed(found):
+        still_head(volume, layout, claim)
+        raise VolumeError(BlockedReason.IO_ERROR, f"{path}: {found.message}; that claim does not show yet")
     return found
 
 

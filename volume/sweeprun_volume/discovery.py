@@ -57,6 +57,16 @@ def take_inventory(
     return Inventory(tuple(judged), tuple(present))
 
 
+def searched(decided: Optional[Decision], directory: str, epoch: int) -> list[str]:
+    """Directories that `take_inventory` looks into, and those that hold them; below the run directory, outer first."""
+    before = fixed_part(directory) if decided is None else _expand(decided.checkpoint_directory, decided.epoch)
+    found: dict[str, None] = {}
+    for place in (before, _expand(directory, epoch)):
+        parts = place.split("/")
+        found.update(dict.fromkeys("/".join(parts[:count]) for count in range(1, len(parts) + 1)))
+    return list(found)
+
+
 def _expand(directory: str, epoch: int) -> str:
     return directory.replace(EPOCH_PLACEHOLDER, str(epoch))
 

@@ -9,7 +9,7 @@ from sweeprun_protocol.prepare import Candidate
 from sweeprun_protocol.reasons import BlockedReason, Outcome, StartReason
 from sweeprun_protocol.records import Refusal
 
-_NOT_WRITABLE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT})
+NOT_WRITABLE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT})
 
 
 class VolumeError(Exception):
@@ -23,7 +23,7 @@ class VolumeError(Exception):
 
 def volume_error(error: OSError, path: str, *, detail: str = "") -> VolumeError:
     """Sort an operating system's error; `detail` is added where permissions or space are the cause."""
-    reason = BlockedReason.NOT_WRITABLE if error.errno in _NOT_WRITABLE else BlockedReason.IO_ERROR
+    reason = BlockedReason.NOT_WRITABLE if error.errno in NOT_WRITABLE else BlockedReason.IO_ERROR
     text = f"{path}: {error.strerror or error}"
     if detail and reason is BlockedReason.NOT_WRITABLE:
         text = f"{text}; {detail}"

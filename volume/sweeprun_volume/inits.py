@@ -51,6 +51,9 @@ def publish_init(volume: Volume, request: PrepareRequest, *, staging: str) -> In
     config = posixpath.join(path, request.configuration.file_name)
     if _size(volume, config) is None:
         raise _invalid(f"sweep_init left no {request.configuration.file_name} in its directory ({path})")
+    # a script writes without fsync, and what is the result must outlive a power loss
+    volume.sync_file(config)
+    volume.sync_directory(path)
     if publish_record(volume, init_record_path(key), mine):
         return mine
     found = read_record(volume, init_record_path(key), InitRecord.from_value)

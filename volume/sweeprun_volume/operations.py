@@ -20,7 +20,7 @@ from typing import Callable, Optional
 from sweeprun_protocol.layout import split
 from sweeprun_protocol.reasons import BlockedReason
 
-from .errors import TooManyEntriesError, UnsafeEntryError, VolumeError, volume_error
+from .errors import NOT_WRITABLE, TooManyEntriesError, UnsafeEntryError, VolumeError, volume_error
 
 TEMPORARY_PREFIX = ".tmp-"
 MAX_ENTRIES = 100_000
@@ -67,6 +67,8 @@ class Volume:
     def __init__(self, root: str, *, before: Callable[[str, str], None] = _unobserved) -> None:
         self.root = os.path.abspath(root)
         self._before = before
+        self._lasting: set[str] = set()
+        """Directories whose names are durable, as far as this object knows."""
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
@@ -153,9 +155,9 @@ class Volume:
             try:
                 won = self._link(directory, temporary, name, path)
             except (OSError, VolumeError):
-                self._unlink(directory, temporary, path)
+                self._remove_temporary(directory, temporary, path)
                 raise
-            self._unlink(directory, temporary, path)
+            self._remove_temporary(directory, temporary, path)
             self._sync(directory, path)
         return won or self._holds(path, data)
 
@@ -164,22 +166,23 @@ class Volume:
         with self._translated(path), self._holder(path) as (directory, name):
             temporary = self._write_temporary(directory, path, data)
             self._before("rename", path)
-            os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+            self._rename(directory, temporary, directory, name, path)
             self._sync(directory, path)
 
     def make_directory(self, path: str) -> bool:
-        """False where the name was taken already."""
+        """False where the name was taken already; it is durable in either case."""
+        made = True
         with self._translated(path), self._holder(path) as (directory, name):
             self._before("mkdir", path)
             try:
                 os.mkdir(name, 0o775, dir_fd=directory)
             except FileExistsError:
-                return False
+                made = False
             self._sync(directory, path)
-        return True
+        return made
 
     def make_directories(self, path: str) -> None:
-        """Raises UnsafeEntryError where a part of the path is no directory."""
+        """Durable, whoever made them. Raises UnsafeEntryError where a part of the path is no directory."""
         made = ""
         for part in split(path):
             made = f"{made}/{part}" if made else part
@@ -188,6 +191,9 @@ class Volume:
                 self.make_directory(made)
             elif facts.kind != DIRECTORY:
                 raise UnsafeEntryError(made, f"a {facts.kind} in the place of a directory")
+            elif made not in self._lasting:
+                self.sync_name(made)
+            self._lasting.add(made)
 
     def remove_file(self, path: str) -> bool:
         """False where it was gone already."""
@@ -205,7 +211,8 @@ class Volume:
         """Raises VolumeError where it is not empty."""
         with self._translated(path), self._holder(path) as (directory, name):
             self._before("rmdir", path)
-            os.rmdir(name, dir_fd=directory)
+            with suppress(FileNotFoundError):  # the repetition of a request that was done
+                os.rmdir(name, dir_fd=directory)
             self._sync(directory, path)
 
     def remove_tree(self, path: str, *, go_on: Callable[[], bool]) -> bool:
@@ -239,7 +246,7 @@ class Volume:
                         return False
                     self._before("rename", source)
                     # a directory never replaces one that holds something; our targets are named for one epoch
-                    os.rename(name, new, src_dir_fd=directory, dst_dir_fd=to)
+                    self._rename(directory, name, to, new, target)
                     self._sync(to, target)
                     self._sync(directory, source)
             except FileNotFoundError:
@@ -281,6 +288,30 @@ class Volume:
             descriptor = self._open_directory(split(path), path)
             try:
                 self._sync(descriptor, path)
+            finally:
+                os.close(descriptor)
+
+    def sync_name(self, path: str) -> None:
+        """Make durable that this name is there. Whoever gave it may have died before it was."""
+        with self._translated(path), self._holder(path) as (directory, _):
+            self._sync(directory, path)
+
+    def look_anew(self, path: str) -> None:
+        """Forget what this client of a network file system remembers of the names in a directory.
+
+        Names, and that there are none, are remembered for up to a minute (NFS) or longer; not beyond a change of the
+        directory by the same client. Nothing happens where the directory is absent or must not be written.
+        """
+        with self._translated(path):
+            try:
+                descriptor = self._open_directory(split(path), path)
+            except FileNotFoundError:
+                return
+            try:
+                self._touch(descriptor, path)
+            except OSError as error:
+                if error.errno not in NOT_WRITABLE:
+                    raise
             finally:
                 os.close(descriptor)
 
@@ -349,6 +380,26 @@ class Volume:
         facts = self.facts(path)
         return facts is not None and facts.size == len(data) and self.read(path, limit=len(data)) == data
 
+    def _touch(self, directory: int, path: str) -> None:
+        temporary = TEMPORARY_PREFIX + secrets.token_hex(8)
+        self._before("create", path)
+        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _OPEN, 0o664, dir_fd=directory))
+        self._remove_temporary(directory, temporary, path)
+
+    def _rename(self, directory: int, name: str, to: int, new: str, path: str) -> None:
+        moved = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        try:
+            os.rename(name, new, src_dir_fd=directory, dst_dir_fd=to)
+        except FileNotFoundError:
+            # a network file system may answer so to the repetition of a request that it had done
+            self._touch(to, path)
+            if not _is(moved, to, new):
+                raise
+
+    def _remove_temporary(self, directory: int, name: str, path: str) -> None:
+        with suppress(FileNotFoundError):  # the repetition of a request that was done
+            self._unlink(directory, name, path)
+
     def _write_temporary(self, directory: int, path: str, data: bytes) -> str:
         temporary = TEMPORARY_PREFIX + secrets.token_hex(8)
         self._before("create", path)
@@ -360,7 +411,7 @@ class Volume:
             self._before("fsync", path)
             os.fsync(descriptor)
         except OSError:
-            self._unlink(directory, temporary, path)
+            self._remove_temporary(directory, temporary, path)
             raise
         finally:
             os.close(descriptor)
@@ -394,7 +445,7 @@ class Volume:
             os.link(temporary, name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
         except FileExistsError:
             # a network file system may answer so to the repetition of a request that it had done
-            return _same(directory, temporary, name)
+            return _is(os.stat(temporary, dir_fd=directory, follow_symlinks=False), directory, name)
         except OSError as error:
             if error.errno in _NO_LINKS:
                 raise VolumeError(
@@ -448,10 +499,12 @@ def _require_file(found: os.stat_result, path: str) -> None:
         raise UnsafeEntryError(path, f"not a regular file but a {_kind(found.st_mode)}")
 
 
-def _same(directory: int, one: str, other: str) -> bool:
-    first = os.stat(one, dir_fd=directory, follow_symlinks=False)
-    second = os.stat(other, dir_fd=directory, follow_symlinks=False)
-    return (first.st_dev, first.st_ino) == (second.st_dev, second.st_ino)
+def _is(one: os.stat_result, directory: int, name: str) -> bool:
+    try:
+        other = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
 
 
 def _present(name: str, directory: int) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Optional
 
 from sweeprun_protocol.codec import RecordError, dump
+from sweeprun_protocol.layout import RunLayout
 from sweeprun_protocol.prepare import PrepareReport, PrepareRequest
 from sweeprun_protocol.reasons import BlockedReason, Outcome, StartReason
 from sweeprun_protocol.records import CheckpointRef, Claim, Decision, Marker, Refusal, Result, RunRecord, SupersededBy
@@ -18,8 +19,8 @@ from .claims import claim_epoch, highest_epoch, read_claim, still_head, supersed
 from .clock import Clock
 from .completion import NO_EVIDENCE, Evidence
 from .configuration import settle
-from .decisions import Seen, gives_way, newest_decision, publish_decision, read_decision, read_seen
-from .discovery import Inventory, take_inventory
+from .decisions import Seen, close_epochs, gives_way, newest_decision, publish_decision, read_decision, read_seen
+from .discovery import Inventory, searched, take_inventory
 from .errors import OutOfTimeError, Stopped, TooManyEntriesError, UnsafeEntryError, VolumeError, blocked
 from .inits import publish_init
 from .lineage import Candidate, eligible
@@ -27,7 +28,7 @@ from .operations import Volume
 from .probe import identify, probe_write
 from .records_io import publish_record, read_record
 from .runs import Run, find_run, markers_of, new_run
-from .survey import layout_of, read_run
+from .survey import layout_of, parent_of, read_run
 from .validate import Walk, walk
 from .verdicts import Judge
 
@@ -117,6 +118,7 @@ class _Preparation:
         volume_time = probe_write(self.volume)
         if self.staging is not None:
             publish_init(self.volume, self.request, staging=self.staging)
+        self._look_anew()
         run: Optional[Run] = find_run(self.volume, self.request, volume_time=volume_time)
         replaced: set[str] = set()
         while run is not None:
@@ -124,6 +126,12 @@ class _Preparation:
             run = self._run_one(run, volume_id)
             if run is not None and run.standing.run_id in replaced:
                 raise RecordError(run.standing.layout.superseded_by, "runs supersede each other in a circle")
+
+    def _look_anew(self) -> None:
+        """What was claimed on another node a moment ago has to show."""
+        self.volume.look_anew(parent_of(self.request))
+        if self.request.run_id is not None:
+            self.volume.look_anew(layout_of(self.request, self.request.run_id).claims)
 
     def _run_one(self, run: Run, volume_id: str) -> Optional[Run]:
         """Bring one run to its answer. Returns the run that takes its place, where it has to give way."""
@@ -148,9 +156,12 @@ class _Preparation:
         record = settle(self.volume, self.request, run, volume_id=volume_id)
         self._mark(run, claim)
         self._describe(run, record, claim)
-        decided = newest_decision(self.volume, standing.layout, below=claim.epoch)
+        if self._was_completed(run, claim):
+            return None
+        directory = self.request.checkpoint_directory
+        decided = close_epochs(self.volume, standing.layout, claim, directory=directory)
         if decided is not None and gives_way(decided):
-            return self._give_way(run, decided)
+            return self._give_way(run, claim, decided)
         return self._judge(run, record, claim, decided)
 
     def _check_head(self, run: Run) -> None:
@@ -198,7 +209,7 @@ class _Preparation:
         completing = self._completing(run, decided)
         if decided is not None:
             self._move(run, claim, decided)
-        decision = read_decision(self.volume, layout, claim.epoch)
+        decision = self._found_decision(layout, claim)
         if decision is None and completing is None:
             if decided is not None and decided.base is not None:
                 trash.put_back(self.volume, layout, claim, decided.base.path)
@@ -207,23 +218,31 @@ class _Preparation:
             completing = self._completing(run, decided)
             if completing is None:
                 still_head(self.volume, layout, claim)
-                decision = publish_decision(self.volume, layout, chosen, seen)
+                decision = publish_decision(self.volume, layout, claim, chosen, seen)
         if decision is None:
             assert decided is not None, "what completes is an attempt, which a decision let start"
             assert completing is not None, "else there is a decision"
             self._finish(run, claim, decided, completing)
             return None
         if gives_way(decision):
-            return self._give_way(run, decision)
+            return self._give_way(run, claim, decision)
         self._move(run, claim, decision)
         note = retention.tidy(self.volume, layout, self.request, claim, decision, clock=self.clock)
         self._answer(run, record, decision, note)
         return None
 
+    def _found_decision(self, layout: RunLayout, claim: Claim) -> Optional[Decision]:
+        """Of a prepare of this epoch that was here before."""
+        decision = read_decision(self.volume, layout, claim.epoch)
+        if decision is not None:
+            self.volume.sync_name(layout.decision(claim.epoch))
+        return decision
+
     def _completing(self, run: Run, decided: Optional[Decision]) -> Optional[Evidence]:
         """How the attempt ended, where that completes the run."""
         if decided is None:
             return None
+        self.volume.look_anew(run.standing.layout.epoch(decided.epoch))
         evidence = completion.gather(self.volume, run.standing.layout, decided)
         self._tell_of_attempt(evidence)
         return evidence if completion.is_complete(decided, evidence) else None
@@ -251,8 +270,18 @@ class _Preparation:
         )
         self._complete(run, result, decided, epoch=claim.epoch)
 
+    def _was_completed(self, run: Run, claim: Claim) -> bool:
+        """Since we looked, or a look at a network file system showed what was: our marker must not stay."""
+        result = read_record(self.volume, run.standing.layout.result, Result.from_value)
+        if result is None:
+            return False
+        self._tell_again(run, result)
+        still_head(self.volume, run.standing.layout, claim)
+        return True
+
     def _tell_again(self, run: Run, result: Result) -> None:
         """Whoever asks after the end gets the same answer."""
+        self.volume.sync_name(run.standing.layout.result)
         head = run.standing.head
         decided = read_decision(self.volume, run.standing.layout, result.epoch)
         self._tell_of_attempt(completion.gather(self.volume, run.standing.layout, decided) if decided else NO_EVIDENCE)
@@ -308,6 +337,8 @@ class _Preparation:
         return decision, Seen(claim.epoch, inventory.foreign())
 
     def _inventory(self, run: Run, claim: Claim, decided: Optional[Decision]) -> Inventory:
+        for directory in searched(decided, self.request.checkpoint_directory, claim.epoch):
+            self.volume.look_anew(posixpath.join(run.standing.layout.directory, directory))
         return take_inventory(
             self.volume,
             run.standing.layout,
@@ -397,9 +428,10 @@ class _Preparation:
 
     # -- giving way to a new run -----------------------------------------------------------------------------------
 
-    def _give_way(self, run: Run, decision: Decision) -> Run:
+    def _give_way(self, run: Run, claim: Claim, decision: Decision) -> Run:
         """All checkpoints were refused: the old run points to its successor before that one is claimed."""
         old = run.standing
+        still_head(self.volume, old.layout, claim)
         seen = read_seen(self.volume, old.layout, decision.epoch)
         quarantine.quarantine(self.volume, old.layout, decision, seen)
         self.report = replace(

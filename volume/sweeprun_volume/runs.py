@@ -113,6 +113,7 @@ def _follow(volume: Volume, request: PrepareRequest, run_id: str) -> tuple[Stand
         after = standing.superseded_by
         if after is None:
             return standing, previous
+        volume.sync_name(standing.layout.superseded_by)
         if after.owner.uid != request.owner.uid:
             raise blocked(BlockedReason.RUN_ID_TAKEN, f"run {run_id} was superseded by run {after.run_id} of another")
         if not volume.exists(layout_of(request, after.run_id).directory):
