@@ -135,7 +135,12 @@ class Played:
         made = {
             "apiVersion": "v1",
             "kind": "Pod",
-            "metadata": {"name": name, "labels": kept, "ownerReferences": owned_by(owner)},
+            "metadata": {
+                "name": name,
+                "labels": kept,
+                "annotations": metadata.get("annotations") or {},
+                "ownerReferences": owned_by(owner),
+            },
             "spec": spec,
         }
         self.cluster.ensure(made)

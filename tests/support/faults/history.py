@@ -1,0 +1,133 @@
+"""Every revision of what a schedule's namespace holds, as etcd had them: an independent watch from the first one on.
+
+Revisions count over all kinds (they are etcd's), so that four watches merge into the one order in which it happened.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+
+from support.cluster import PATHS
+
+from .upstream import Upstream
+
+Raw = dict[str, Any]
+KINDS = ("SweepRun", "Job", "PyTorchJob", "Pod")
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    number: int
+    type: str
+    """ADDED, MODIFIED or DELETED."""
+    kind: str
+    raw: Raw
+
+    @property
+    def name(self) -> str:
+        return str(self.raw["metadata"]["name"])
+
+    @property
+    def uid(self) -> str:
+        return str(self.raw["metadata"]["uid"])
+
+
+@dataclass
+class Namespace:
+    """What happened in one namespace; `objects` is what is there now, by kind and name."""
+
+    name: str
+    revisions: list[Revision] = field(default_factory=list)
+    objects: dict[str, dict[str, Raw]] = field(default_factory=lambda: {kind: {} for kind in KINDS})
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def told(self, revision: Revision) -> None:
+        self.revisions.append(revision)
+        held = self.objects[revision.kind]
+        if revision.type == "DELETED":
+            held.pop(revision.name, None)
+        else:
+            held[revision.name] = revision.raw
+        self.changed.set()
+
+    def in_order(self) -> list[Revision]:
+        return sorted(self.revisions, key=lambda revision: revision.number)
+
+    def versions(self, kind: str, name: str) -> Iterator[Revision]:
+        """The newest first."""
+        return (one for one in reversed(self.revisions) if one.kind == kind and one.name == name)
+
+
+class Historian:
+    """One watch for each kind over all namespaces; each schedule asks for its own."""
+
+    def __init__(self, upstream: Upstream) -> None:
+        self._upstream = upstream
+        self._namespaces: dict[str, Namespace] = {}
+        self._seen: dict[str, int] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Historian:
+        start = await self._upstream.revision()
+        for kind in KINDS:
+            self._seen[kind] = start
+            self._tasks.append(asyncio.create_task(self._watch(kind)))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def of(self, name: str) -> Namespace:
+        return self._namespaces.setdefault(name, Namespace(name))
+
+    def forget(self, name: str) -> None:
+        self._namespaces.pop(name, None)
+
+    async def caught_up(self, namespace: Namespace) -> None:
+        """Returns once everything that is there now has been told of."""
+        async with asyncio.timeout(20):
+            for kind in KINDS:
+                while not await self._agrees(namespace, kind):  # noqa: ASYNC110  compared with a server
+                    await asyncio.sleep(0.02)
+
+    async def _agrees(self, namespace: Namespace, kind: str) -> bool:
+        found = await self._upstream.json("GET", PATHS[kind].format(namespace=namespace.name))
+        there = {item["metadata"]["name"]: item["metadata"]["resourceVersion"] for item in found["items"]}
+        return there == {name: raw["metadata"]["resourceVersion"] for name, raw in namespace.objects[kind].items()}
+
+    async def _watch(self, kind: str) -> None:
+        path = PATHS[kind].replace("/namespaces/{namespace}", "")
+        while True:
+            query = {"watch": "true", "resourceVersion": str(self._seen[kind]), "timeoutSeconds": "3000"}
+            with contextlib.suppress(aiohttp.ClientError):
+                async with self._upstream.stream("GET", path, query) as answer:
+                    async for line in lines(answer):
+                        self._read(kind, json.loads(line))
+            await asyncio.sleep(0.05)
+
+    def _read(self, kind: str, event: Raw) -> None:
+        assert event["type"] in ("ADDED", "MODIFIED", "DELETED"), f"the history has a hole: {event}"
+        number = int(event["object"]["metadata"]["resourceVersion"])
+        self._seen[kind] = number
+        namespace = self._namespaces.get(event["object"]["metadata"].get("namespace", ""))
+        if namespace is not None:
+            namespace.told(Revision(number, event["type"], kind, event["object"]))
+
+
+async def lines(answer: aiohttp.ClientResponse) -> Any:
+    """Of a stream, however long they are."""
+    rest = b""
+    async for chunk in answer.content.iter_any():
+        *whole, rest = (rest + chunk).split(b"\n")
+        for line in whole:
+            if line:
+                yield line
