@@ -27,7 +27,8 @@ from sweeprun_protocol.reasons import (
 )
 from sweeprun_protocol.verdicts import MAX_FIRST_BYTES, Verdict
 from sweeprun_volume import hashing, validate
-from sweeprun_volume.formats import Checked, Context, Refused
+from sweeprun_volume.errors import TooManyEntriesError, VolumeError, volume_error
+from sweeprun_volume.formats import Checked, Contents, Context, Refused
 from sweeprun_volume.formats.tree import facts_of
 from sweeprun_volume.lineage import Candidate
 from sweeprun_volume.operations import Volume
@@ -169,6 +170,18 @@ def test_the_digest_in_status_outweighs_a_record_on_the_volume(sweep):
     report = sweep.ask(request)
     assert [refusal.reason for refusal in report.refused] == [RefusalReason.DIGEST_MISMATCH]
     assert sweep.ask(replace(request, prepare=9, pinned=None)).outcome is Outcome.RESUME
+
+
+def test_a_record_that_contradicts_the_digest_in_status_condemns_nothing(sweep):
+    sweep.prepare()
+    sweep.put("step-100.pt", UNCHECKED)
+    first = sweep.prepare()
+    (record,) = files(sweep)
+    lie = Contents("xxh3-128", (ManifestFile("step-100.pt", len(UNCHECKED), ("0" * 32,)),))
+    change(record, digest=lie.digest, files=[file.to_dict() for file in lie.files])
+    report = sweep.prepare()
+    assert (report.outcome, report.checkpoint) == (Outcome.RESUME, first.checkpoint)
+    assert f"tells of another digest than {first.checkpoint.digest}" in report.message
 
 
 def test_a_digest_of_another_format_is_no_evidence(sweep):
@@ -511,6 +524,61 @@ def test_an_unreadable_refusal_is_judged_anew_and_the_damage_is_seen_again(sweep
     report = sweep.prepare(on_no_valid_checkpoint=FAIL)
     assert [refusal.reason for refusal in report.refused] == [RefusalReason.CRC_MISMATCH]
     assert reading.of("step-100.pt") > 0
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES])
+def test_a_record_that_cannot_even_be_opened_is_said_and_costs_another_look(sweep, monkeypatch, number):
+    sweep.prepare()
+    sweep.put("step-100.pt", UNCHECKED)
+    first = sweep.prepare()
+    (record,) = files(sweep)
+    read = Volume.read
+
+    def fails_for_it(volume, path, *, limit):
+        if path.endswith(record.name):
+            raise volume_error(OSError(number, os.strerror(number)), path)
+        return read(volume, path, limit=limit)
+
+    monkeypatch.setattr(Volume, "read", fails_for_it)
+    report = sweep.prepare()
+    assert (report.outcome, report.checkpoint) == (Outcome.RESUME, first.checkpoint)
+    assert record.name in report.message
+
+
+@pytest.mark.parametrize(
+    "error", [TooManyEntriesError("verdicts", 100_000), VolumeError(BlockedReason.IO_ERROR, "verdicts: broken")]
+)
+def test_a_journal_that_cannot_be_listed_is_said_and_what_was_decided_still_tells_damage(sweep, monkeypatch, error):
+    sweep.prepare()
+    path = sweep.put("step-100.pt", UNCHECKED)
+    first = sweep.prepare()
+    entries = Volume.entries
+
+    def fails_for_it(volume, place, **options):
+        if place.endswith(VERDICTS):
+            raise error
+        return entries(volume, place, **options)
+
+    monkeypatch.setattr(Volume, "entries", fails_for_it)
+    report = sweep.prepare()
+    assert (report.outcome, report.checkpoint) == (Outcome.RESUME, first.checkpoint)
+    assert f"earlier verdicts cannot be listed: {error}" in report.message
+    rot(path)
+    report = sweep.prepare(on_no_valid_checkpoint=FAIL)
+    assert [refusal.reason for refusal in report.refused] == [RefusalReason.DIGEST_MISMATCH]
+
+
+def test_a_journal_that_vanishes_while_it_is_written_is_said(sweep):
+    sweep.prepare()
+    sweep.put("step-100.pt", UNCHECKED)
+
+    def removed(operation, path):
+        if operation == "create" and f"/{VERDICTS}/" in path:
+            (sweep.directory() / VERDICTS).rmdir()
+
+    report = sweep.ask(sweep.next_request(), before=removed)
+    assert report.outcome is Outcome.RESUME
+    assert "was not recorded" in report.message
 
 
 def test_a_journal_that_is_no_directory_is_said_and_nothing_is_written_through_it(sweep, tmp_path):
