@@ -64,6 +64,10 @@ test-contract: install ## models, CRD, chart, docs and import rules agree
 test-integration: install ## against a real kube-apiserver and etcd, built once where they are not on PATH
 	control_plane=$$(hack/control-plane.sh); PATH="$$control_plane:$$PATH" $(PYTEST) tests/integration $(ARGS)
 
+.PHONY: bench
+bench: install ## speed and memory of validation beside their targets, on a quiet machine (ARGS=torch_files: one subject)
+	cd tests && ../$(BIN)/python -m bench $(ARGS)
+
 .PHONY: control-plane
 control-plane: ## kube-apiserver, etcd and kubectl for the integration tests, found on PATH or built once
 	hack/control-plane.sh

@@ -74,12 +74,81 @@ torch.save(model.state_dict(), os.path.join(sys.argv[1], "weights.pt"))
 torch.save(state, os.path.join(sys.argv[1], "legacy.pt"), _use_new_zipfile_serialization=False)
 torch.serialization.set_crc32_options(False)
 torch.save(state, os.path.join(sys.argv[1], "unchecked.pt"))
+torch.save(model.state_dict(), os.path.join(sys.argv[1], "weights-unchecked.pt"))
+torch.serialization.set_crc32_options(True)
+tensor = torch.arange(3)
+weights = {
+    "parameters": dict(model.named_parameters()),
+    "with-buffers": torch.nn.BatchNorm1d(3).state_dict(),
+    "half": {name: value.half() for name, value in model.state_dict().items()},
+    "one-tensor": {"w": tensor},
+    "tensor": tensor,
+    "list": [tensor, torch.nn.Parameter(tensor.float())],
+    "tuple": (tensor, tensor),
+    "protocol-4": dict(model.state_dict()),
+}
+states = {
+    "nested": {"model": model.state_dict()},
+    "with-step": {**model.state_dict(), "step": 3},
+    "with-step-as-tensor": {**model.state_dict(), "step": tensor},
+    "with-text": {"w": tensor, "note": "trained on digits"},
+    "with-nothing": {"w": tensor, "scheduler": None},
+    "optimizer": torch.optim.Adam(model.parameters()).state_dict(),
+    "list": [tensor, 7],
+    "empty": {},
+    "number": 7,
+    "module": model,
+}
+for kind, saved in (("weights", weights), ("state", states)):
+    for name, value in saved.items():
+        protocol = 4 if name == "protocol-4" else 2
+        torch.save(value, os.path.join(sys.argv[1], f"{kind}-of-{name}.pt"), pickle_protocol=protocol)
 """
 
 
 def write_torch_samples(directory: Path) -> None:
     """By the real torch, in a process of its own."""
     subprocess.run([sys.executable, "-W", "ignore", "-c", _TORCH_SCRIPT, str(directory)], check=True)
+
+
+_LIGHTNING_SCRIPT = """
+import os, sys, torch, lightning
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+class Module(lightning.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.save_hyperparameters({"lr": 0.1})
+        self.layer = torch.nn.Linear(32, 2)
+
+    def training_step(self, batch, _):
+        return self.layer(batch[0]).sum()
+
+    def configure_optimizers(self):
+        return torch.optim.Adam(self.parameters(), lr=0.1)
+
+data = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.randn(12, 32)), batch_size=2)
+place = sys.argv[1]
+callbacks = [
+    ModelCheckpoint(place, filename="{epoch}-{step}", every_n_train_steps=3, save_top_k=-1),
+    ModelCheckpoint(place, filename="{epoch}-{step}", every_n_train_steps=6, save_top_k=-1),
+    ModelCheckpoint(place, filename="best", every_n_train_steps=4),
+]
+trainer = lightning.Trainer(
+    max_epochs=2, callbacks=callbacks, logger=False, accelerator="cpu", enable_progress_bar=False,
+    enable_model_summary=False, default_root_dir=place,
+)
+trainer.fit(Module(), data)
+trainer.save_checkpoint(os.path.join(place, "hpc_ckpt_1.ckpt"))
+trainer.save_checkpoint(os.path.join(place, "weights-step=12.ckpt"), weights_only=True)
+"""
+
+
+def write_lightning_samples(directory: Path) -> None:
+    """By the real Lightning, in a process of its own."""
+    subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", _LIGHTNING_SCRIPT, str(directory)], check=True, capture_output=True
+    )
 
 
 @dataclass(frozen=True)

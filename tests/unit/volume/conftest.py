@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from support.volume_checkpoints import write_torch_samples
+from support.volume_checkpoints import write_lightning_samples, write_torch_samples
 from support.volume_sweep import Sweep
 
 
@@ -24,4 +24,12 @@ def torch_samples(tmp_path_factory):
     """Files of the real torch by name; read only."""
     directory = tmp_path_factory.mktemp("torch")
     write_torch_samples(directory)
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+@pytest.fixture(scope="session")
+def lightning_samples(tmp_path_factory):
+    """Files of the real Lightning by name; read only."""
+    directory = tmp_path_factory.mktemp("lightning")
+    write_lightning_samples(directory)
     return {path.name: path.read_bytes() for path in directory.iterdir()}

@@ -9,6 +9,8 @@ import pickle
 import random
 import struct
 import zipfile
+import zlib
+from collections import OrderedDict
 
 import pytest
 from hypothesis import given, settings
@@ -18,15 +20,17 @@ from support.volume_checkpoints import flip, largest_entry, rewrite, saved, stor
 from sweeprun_protocol.layout import RunLayout
 from sweeprun_protocol.reasons import BlockedReason, Format, Level, Outcome, RefusalReason, StartReason
 from sweeprun_volume.clock import Clock, Deadline
-from sweeprun_volume.formats import Context, Refused
-from sweeprun_volume.formats.torch_zip import TorchFormat, step_in_name, step_in_pickle
+from sweeprun_volume.formats import Context, Refused, torch_zip
+from sweeprun_volume.formats.torch_pickle import MAX_PAIRS
+from sweeprun_volume.formats.torch_zip import TorchFormat, plan_file, step_in_name, step_in_pickle
 from sweeprun_volume.operations import Volume
 
 GOOD = ("plain.pt", "last.ckpt", "weights.pt")
 
 
-def check(root, path, *, level=Level.FULL):
-    context = Context(Volume(str(root)), RunLayout(""), "run-1", level, Deadline.after(60, Clock()))
+def check(root, path, *, level=Level.FULL, resumable_only=True):
+    deadline = Deadline.after(60, Clock())
+    context = Context(Volume(str(root)), RunLayout(""), "run-1", level, deadline, resumable_only=resumable_only)
     return TorchFormat().check(context, path, step=0, epoch=0)
 
 
@@ -40,7 +44,7 @@ def refusal(tmp_path, data):
 @pytest.mark.parametrize("name", GOOD)
 def test_an_undamaged_file_is_read_whole_and_passes(name, torch_samples, tmp_path):
     (tmp_path / name).write_bytes(torch_samples[name])
-    checked = check(tmp_path, name)
+    checked = check(tmp_path, name, resumable_only=False)
     assert (checked.bytes, checked.note) == (len(torch_samples[name]), "")
     assert checked.digest.startswith("sha256:")
 
@@ -155,6 +159,8 @@ ABSURD = {
         lambda: _second_points_to_first(zipped([("a/data.pkl", b"11"), ("a/data.pkm", b"22")])),
         "StructureInvalid",
     ),
+    "an entry whose zip64 numbers are missing": (lambda: _with_wide_entry(saved({}), tag=9), "StructureInvalid"),
+    "an encrypted entry": (lambda: _encrypted(saved({})), "StructureInvalid"),
     "a zip64 record with a count without end": (
         lambda: _with_zip64(saved({}), count=1 << 40),
         "LimitExceeded",
@@ -162,9 +168,39 @@ ABSURD = {
 }
 
 
+def test_an_entry_whose_sizes_and_place_are_wide_is_read_as_zip64_has_them(tmp_path):
+    """Above 4 GiB in truth; the reader has no other way to know it."""
+    data = saved({"step": 3})
+    (tmp_path / "x.pt").write_bytes(_with_wide_entry(data))
+    assert check(tmp_path, "x.pt").bytes == len(data) + 28
+    last = largest_entry(data)
+    assert refusal(tmp_path, flip(_with_wide_entry(data), last.offset + 7)).reason is RefusalReason.CRC_MISMATCH
+
+
+def _with_wide_entry(data, *, tag=1):
+    """The entry with the tensor's bytes, its numbers moved into the extra field."""
+    at = data.index(b"PK\x01\x02", data.index(b"PK\x01\x02") + 1)
+    packed, size = struct.unpack_from("<2L", data, at + 20)
+    header = struct.unpack_from("<L", data, at + 42)[0]
+    name_length = struct.unpack_from("<H", data, at + 28)[0]
+    behind = at + 46 + name_length
+    absent = struct.pack("<L", 0xFFFFFFFF)
+    central = data[at : at + 20] + absent * 2 + data[at + 28 : at + 30] + struct.pack("<H", 28)
+    central += data[at + 32 : at + 42] + absent + data[at + 46 : behind]
+    central += struct.pack("<2H3Q", tag, 24, size, packed, header)
+    end = len(data) - 22
+    count, directory = struct.unpack_from("<HL", data, end + 10)
+    return data[:at] + central + data[behind:end] + with_end(data, count=count, size=directory + 28)[end:]
+
+
 def _last_is_longer(data):
     at = data.rindex(b"PK\x01\x02")
     return data[: at + 20] + struct.pack("<2L", 60, 60) + data[at + 28 :]
+
+
+def _encrypted(data):
+    at = data.index(b"PK\x01\x02")
+    return data[: at + 8] + b"\x01" + data[at + 9 :]
 
 
 def _second_points_to_first(data):
@@ -209,9 +245,106 @@ def test_a_pickle_of_any_bytes_gives_a_step_or_none(data):
     assert step is None or type(step) is int
 
 
-def test_a_truth_value_under_the_key_is_no_step():
-    assert step_in_pickle(b"(Vstep\nI01\ns.") is None
-    assert step_in_pickle(b"(Vstep\nI7\ns.") == 7
+@pytest.mark.parametrize(
+    ("state", "step"),
+    [
+        ({"step": 7}, 7),
+        ({"global_step": 7, "epoch": 2}, 7),
+        ({"epoch": 2}, 2),
+        ({"optimizer": {"state": {"step": 5}}, "trainer": {"step": 7}}, 7),
+        ({"optimizer": {"step": 5}, "global_step": 7}, 7),
+        (OrderedDict(step=7), 7),
+        ({"step": True}, None),
+        ({"step": -1}, None),
+        ({"step": 1 << 70}, None),
+        ({"step": "7"}, None),
+        ({"steps": 7}, None),
+        ([("step", 7)], None),
+    ],
+)
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_the_step_inside_is_that_of_the_outermost_mapping_that_has_one(state, step, protocol):
+    assert step_in_pickle(pickle.dumps(state, protocol=protocol)) == step
+
+
+@pytest.mark.parametrize("nested", [False, True], ids=["outermost", "inside"])
+def test_the_step_is_searched_for_in_a_bounded_number_of_keys(nested):
+    """One mapping may be the value of a hundred thousand keys: all of them together would take hours."""
+
+    def among(others):
+        state = {**{f"key-{number}": "" for number in range(others)}, "step": 7}
+        return pickle.dumps({"trainer": state} if nested else state, protocol=2)
+
+    assert step_in_pickle(among(MAX_PAIRS - 1)) == 7
+    assert step_in_pickle(among(MAX_PAIRS)) is None
+
+
+# -- weights only ------------------------------------------------------------------------------------------------------
+
+WEIGHTS = ("parameters", "with-buffers", "half", "one-tensor", "tensor", "list", "tuple", "protocol-4")
+STATES = (
+    *("nested", "with-step", "with-step-as-tensor", "with-text", "with-nothing", "optimizer", "list", "empty"),
+    *("number", "module"),
+)
+
+
+@pytest.mark.parametrize("level", Level)
+@pytest.mark.parametrize("name", ["weights.pt", "weights-unchecked.pt", *(f"weights-of-{kind}.pt" for kind in WEIGHTS)])
+def test_what_holds_tensors_alone_is_not_resumable_and_said_so_before_it_is_read(name, level, torch_samples, tmp_path):
+    (tmp_path / "x.pt").write_bytes(torch_samples[name])
+    with pytest.raises(Refused) as refused:
+        check(tmp_path, "x.pt", level=level)
+    assert refused.value.reason is RefusalReason.NOT_RESUMABLE
+    assert refused.value.bytes_read < len(torch_samples[name])
+    check(tmp_path, "x.pt", level=level, resumable_only=False)
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_what_holds_anything_else_counts_as_resumable(name, torch_samples, tmp_path):
+    (tmp_path / "x.pt").write_bytes(torch_samples[f"state-of-{name}.pt"])
+    assert check(tmp_path, "x.pt").digest
+
+
+@pytest.mark.parametrize("called", [b"torch._utils\nload", b"mine\n_rebuild_trainer"])
+def test_what_other_functions_make_counts_as_resumable(called, tmp_path):
+    tensor = b"\x80\x02}X\x01\x00\x00\x00wctorch._utils\n_rebuild_tensor_v2\n)Rs."
+    (tmp_path / "x.pt").write_bytes(zipped([("a/data.pkl", tensor)]))
+    with pytest.raises(Refused):
+        check(tmp_path, "x.pt")
+    (tmp_path / "x.pt").write_bytes(
+        zipped([("a/data.pkl", tensor.replace(b"torch._utils\n_rebuild_tensor_v2", called))])
+    )
+    assert check(tmp_path, "x.pt").digest
+
+
+def test_weights_with_a_damaged_pickle_are_damaged(torch_samples, tmp_path):
+    data = torch_samples["weights.pt"]
+    found = refusal(tmp_path, flip(data, stored(data, "data.pkl").offset + 9))
+    assert found.reason is RefusalReason.CRC_MISMATCH
+
+
+def test_a_pickle_too_large_to_look_into_counts_as_resumable(torch_samples, tmp_path, monkeypatch):
+    (tmp_path / "x.pt").write_bytes(torch_samples["weights.pt"])
+    monkeypatch.setattr(torch_zip, "MAX_PICKLE_BYTES", 100)
+    assert check(tmp_path, "x.pt").digest
+
+
+@pytest.mark.parametrize("data", [b"", b"\x80\x02", b"\x80\x02}.trailing", b"c\n\n.", b"no pickle"])
+def test_a_pickle_with_other_opcodes_counts_as_resumable(data, tmp_path):
+    (tmp_path / "x.pt").write_bytes(zipped([("a/data.pkl", data), ("a/data/0", b"abc")]))
+    assert check(tmp_path, "x.pt").digest
+
+
+@pytest.mark.parametrize(("chosen", "step"), [(Format.AUTO, 100), (Format.TORCH, 200)])
+def test_weights_are_passed_over_and_stay_where_they_are_unless_the_format_was_chosen(
+    chosen, step, sweep, torch_samples
+):
+    sweep.prepare()
+    sweep.put("step-100.pt", torch_samples["plain.pt"])
+    weights = sweep.put("step-200.pt", torch_samples["weights.pt"])
+    report = sweep.prepare(format=chosen)
+    assert (report.checkpoint.step, report.refused) == (step, ())
+    assert weights.exists()
 
 
 class Malicious:
@@ -247,6 +380,30 @@ def test_a_malicious_pickle_is_not_executed(sweep, tmp_path):
 )
 def test_the_step_is_the_last_number_of_the_name(name, step):
     assert step_in_name(name) == step
+
+
+def test_a_file_of_several_is_named_in_front_of_its_entries(torch_samples, tmp_path):
+    data = torch_samples["plain.pt"]
+    context = Context(Volume(str(tmp_path)), RunLayout(""), "run-1", Level.FULL, Deadline.after(60, Clock()))
+    (tmp_path / "optimizer.pt").write_bytes(data)
+    file = plan_file(context, "optimizer.pt", "optimizer.pt")
+    spans = file.plan.spans
+    assert {span.entry.partition(":")[0] for span in spans} == {"optimizer.pt"}
+    assert file.pickle.name.endswith("/data.pkl")
+    assert file.uncovered == len(data) - sum(span.size for span in spans)
+    assert [zlib.crc32(data[span.offset : span.offset + span.size]) for span in spans] == [span.crc for span in spans]
+    (tmp_path / "optimizer.pt").write_bytes(flip(data, data.index(b"PK\x03\x04", 4) + 30))
+    with pytest.raises(Refused) as refused:
+        plan_file(context, "optimizer.pt", "optimizer.pt")
+    assert refused.value.entry.startswith("optimizer.pt:")
+
+
+def test_of_a_file_without_crcs_nothing_is_covered(torch_samples, tmp_path):
+    (tmp_path / "x.pt").write_bytes(torch_samples["unchecked.pt"])
+    context = Context(Volume(str(tmp_path)), RunLayout(""), "run-1", Level.FULL, Deadline.after(60, Clock()))
+    file = plan_file(context, "x.pt", "x.pt")
+    assert (file.uncovered, file.plan.spans) == (file.plan.size, [])
+    assert "no CRCs" in file.note
 
 
 # -- through prepare ---------------------------------------------------------------------------------------------------

@@ -69,6 +69,17 @@ class Checked:
     """Digests of every file, of a foreign checkpoint that was read whole."""
 
 
+MAX_MESSAGE = 600
+MAX_ENTRY = 300
+
+
+def _printable(text: str, most: int) -> str:
+    """Names on a volume may hold anything and be of any length: records and terminals get what they can carry."""
+    if len(text) > most:
+        text = f"{text[: most // 2 - 2]}...{text[-(most // 2 - 1) :]}"
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
 class Refused(Exception):  # noqa: N818 - a verdict, no error
     """The checkpoint must not be used. With NOT_RESUMABLE nothing is wrong with it: it is passed over, never moved."""
 
@@ -81,10 +92,11 @@ class Refused(Exception):  # noqa: N818 - a verdict, no error
         offset: Optional[int] = None,
         bytes_read: int = 0,
     ) -> None:
+        message = _printable(message, MAX_MESSAGE)
         super().__init__(message)
         self.reason = reason
         self.message = message
-        self.entry = entry
+        self.entry = _printable(entry, MAX_ENTRY) if entry else None
         self.offset = offset
         self.bytes_read = bytes_read
 
@@ -120,10 +132,11 @@ class CheckpointFormat(Protocol):
 
 def formats_of(chosen: Format) -> list[CheckpointFormat]:
     """Those that are asked, in this order: the first one that recognises an entry has it."""
-    from .own import OwnFormat  # they import what is above
+    from .lightning import LightningFormat  # they import what is above
+    from .own import OwnFormat
     from .torch_zip import TorchFormat
 
-    every: list[CheckpointFormat] = [OwnFormat(), TorchFormat()]
+    every: list[CheckpointFormat] = [OwnFormat(), LightningFormat(chosen=chosen is Format.LIGHTNING), TorchFormat()]
     return every if chosen is Format.AUTO else [item for item in every if item.kind is chosen]
 
 

@@ -313,8 +313,7 @@ class _ChunkReader:
             digest.update(piece)
             self._take_spans(piece)
             self.at += count
-        self._take_spans(self._buffer[:0])
-        if self._span < chunk.last:  # it goes on in the next chunk
+        if self._span < chunk.last:  # it goes on in the next chunk, or is as empty as the file
             begun = max(plan.spans[self._span].offset, chunk.start)
             reading.take_part(chunk, self._span, self._crc, chunk.end - begun)
         if chunk.end > chunk.start:

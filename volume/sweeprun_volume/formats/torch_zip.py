@@ -7,34 +7,29 @@ are unknown, not bad.
 
 from __future__ import annotations
 
-import io
-import pickletools
 import posixpath
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Optional
+from typing import Callable, Optional
 
 from sweeprun_protocol.layout import MAX_STEP
 from sweeprun_protocol.reasons import Format, Level, RefusalReason
+from sweeprun_volume.crc import crc32
 from sweeprun_volume.errors import UnsafeEntryError
 from sweeprun_volume.operations import FILE, Volume
 
 from . import Checked, Context, Recognised, Refused, Sighting
 from .contents import Plan, Span, read_contents
+from .pickle_tokens import Value
+from .torch_pickle import MAX_PICKLE_BYTES, holds_weights_only, look_into, step_in
 from .zip_directory import Member, Source, read_directory
 
 SUFFIXES = (".pt", ".pth", ".ckpt", ".bin")
-MAX_PICKLE_BYTES = 16 << 20
-"""A pickle larger than this is not searched for the step."""
 
 _DIGITS = re.compile(r"[0-9]+")
 _VERSION = re.compile(r"-v[0-9]+$")
 """Lightning's ending of a second file for the same step."""
-_STEP_KEYS = ("step", "global_step", "epoch")
-_INTEGER_OPCODES = frozenset({"BININT", "BININT1", "BININT2", "LONG1", "LONG4", "INT", "LONG"})
-_TEXT_OPCODES = frozenset({"SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE"})
-_BETWEEN = frozenset({"MEMOIZE", "BINPUT", "LONG_BINPUT", "PUT"})
 
 
 class TorchFormat:
@@ -50,17 +45,36 @@ class TorchFormat:
         return Recognised(step)
 
     def check(self, context: Context, path: str, *, step: int, epoch: int) -> Checked:  # noqa: ARG002
-        place = posixpath.join(context.layout.directory, path)
-        try:
-            path.encode()
-        except UnicodeEncodeError:
-            raise Refused(RefusalReason.STRUCTURE, "its name is no UTF-8: no pod could be told of it") from None
-        file = plan_file(context, place, "")
-        if context.level is Level.FAST:
-            note = "the archive's directory was read, contents were not (validation level Fast)"
-            return Checked(None, 0, file.plan.size, note)
-        contents = read_contents(context, [file.plan])
-        return Checked(contents.digest, file.plan.size, file.uncovered, file.note, contents=contents)
+        return check_file(context, path, holds_weights_only)
+
+
+def check_file(context: Context, path: str, weights_only: Callable[[Value], bool]) -> Checked:
+    """A checkpoint that is one file of torch.save, `path` relative to the run directory.
+
+    `weights_only` judges what was saved, by its tokens. In doubt the file counts as resumable.
+
+    Raises Refused, OutOfTimeError, VolumeError.
+    """
+    place = posixpath.join(context.layout.directory, path)
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise Refused(RefusalReason.STRUCTURE, "its name is no UTF-8: no pod could be told of it") from None
+    file = plan_file(context, place, "")
+    if context.resumable_only:
+        top = _top(context, file)
+        if top is not None and weights_only(top):
+            raise Refused(
+                RefusalReason.NOT_RESUMABLE,
+                "it holds weights only, nothing to go on from exactly: passed over, and left where it is (name its "
+                "format in checkpoint.format to start from it all the same)",
+                bytes_read=file.pickle.size,
+            )
+    if context.level is Level.FAST:
+        note = "the archive's directory was read, contents were not (validation level Fast)"
+        return Checked(None, 0, file.plan.size, note)
+    contents = read_contents(context, [file.plan])
+    return Checked(contents.digest, file.plan.size, file.uncovered, file.note, contents=contents)
 
 
 @dataclass(frozen=True)
@@ -122,25 +136,6 @@ def step_in_name(name: str) -> Optional[int]:
     return int(numbers[-1])
 
 
-def step_in_pickle(data: bytes) -> Optional[int]:
-    """First integer under a key that names the step, by the pickle's opcodes; nothing is built or executed."""
-    steps: dict[str, int] = {}
-    key: Optional[str] = None
-    try:
-        for opcode, argument, _ in pickletools.genops(io.BytesIO(data)):
-            if opcode.name in _BETWEEN:
-                continue
-            # type, not isinstance: protocol 0 writes True as an integer
-            number = argument if opcode.name in _INTEGER_OPCODES and type(argument) is int else None
-            if key is not None and number is not None and 0 <= number <= MAX_STEP:
-                steps.setdefault(key, number)
-            named = opcode.name in _TEXT_OPCODES and argument in _STEP_KEYS
-            key = str(argument) if named else None
-    except ValueError:
-        return None  # damaged: the CRC of this entry is what refuses the file
-    return next((steps[name] for name in _STEP_KEYS if name in steps), None)
-
-
 def _step_inside(volume: Volume, place: str) -> int:
     """0 where the file does not say: it is then older than every checkpoint that does."""
     try:
@@ -149,9 +144,30 @@ def _step_inside(volume: Volume, place: str) -> int:
             pickled = pickle_member(read_directory(source))
             if pickled is None or pickled.size > MAX_PICKLE_BYTES:
                 return 0
-            return step_in_pickle(source.read(pickled.offset, pickled.size)) or 0
+            data = source.read(pickled.offset, pickled.size)
     except (Refused, UnsafeEntryError, FileNotFoundError):
         return 0  # not judged here: whoever is first in line is checked whole
+    return step_in_pickle(data) or 0
+
+
+def step_in_pickle(data: bytes) -> Optional[int]:
+    top = look_into(data)
+    return step_in(top) if top is not None else None
+
+
+def _top(context: Context, file: FilePlan) -> Optional[Value]:
+    """None where it is not worth a look: too large, or damaged, which the reading of the contents will tell."""
+    plan, member = file.plan, file.pickle
+    if member.size > MAX_PICKLE_BYTES:
+        return None
+    try:
+        with context.volume.open_file(plan.path) as (descriptor, _):
+            data = Source(context.volume, descriptor, plan.path, plan.size).read(member.offset, member.size)
+    except (Refused, UnsafeEntryError, FileNotFoundError):
+        return None
+    if plan.spans and crc32(memoryview(data), 0) != member.crc:
+        return None
+    return look_into(data)
 
 
 def pickle_member(members: Sequence[Member]) -> Optional[Member]:

@@ -73,6 +73,19 @@ def read_directory(source: Source) -> list[Member]:
     return members
 
 
+def first_entry(source: Source, ending: str, most: int) -> bytes:
+    """Up to `most` bytes of the archive's first entry, or of what follows it, by its local header alone; empty where
+    its name does not end so. Raises Refused where there is no header."""
+    local = _LOCAL_HEADER.unpack(source.read(0, _LOCAL_HEADER.size))
+    if local[0] != _LOCAL:
+        raise Refused(RefusalReason.UNKNOWN_FORMAT, "not a zip archive")
+    at = _LOCAL_HEADER.size + local[9]
+    if not source.read(_LOCAL_HEADER.size, local[9]).endswith(ending.encode()):
+        return b""
+    at += local[10]
+    return source.read(at, max(0, min(most, source.size - at)))
+
+
 def _locate(source: Source) -> tuple[int, int, int, int]:
     """(entries, directory's offset, its size, offset of the first end record)."""
     head = source.read(0, min(4, source.size))
@@ -137,10 +150,11 @@ def _member(source: Source, raw: bytes, fields: tuple[int, ...], extra: bytes) -
         header = values.pop(0) if header == _ABSENT32 else header
     if method != 0 or packed != size or flags & _ENCRYPTED:
         raise Refused(RefusalReason.STRUCTURE, "an entry is compressed or encrypted, torch.save stores", entry=name)
-    local = _LOCAL_HEADER.unpack(source.read(header, _LOCAL_HEADER.size))
+    found = source.read(header, _LOCAL_HEADER.size + len(raw))
+    local = _LOCAL_HEADER.unpack_from(found)
     if local[0] != _LOCAL:
         raise Refused(RefusalReason.STRUCTURE, f"no local header at byte {header}", entry=name, offset=header)
-    if source.read(header + _LOCAL_HEADER.size, local[9]) != raw:
+    if local[9] != len(raw) or found[_LOCAL_HEADER.size :] != raw:
         raise Refused(RefusalReason.STRUCTURE, "its header has another name than the directory", entry=name)
     return Member(name, crc, size, header, header + _LOCAL_HEADER.size + local[9] + local[10])
 
