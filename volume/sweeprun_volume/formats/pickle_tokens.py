@@ -158,7 +158,7 @@ def tokenise(data: bytes, *, limits: Limits) -> Value:
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """While millions of lists are made and none of them is garbage, the collector would look through them for nothing."""
+    """Millions of lists are made and none of them is garbage: the collector would look through them for nothing."""
     collects = gc.isenabled()
     gc.disable()
     try:
