@@ -132,11 +132,21 @@ class CheckpointFormat(Protocol):
 
 def formats_of(chosen: Format) -> list[CheckpointFormat]:
     """Those that are asked, in this order: the first one that recognises an entry has it."""
-    from .lightning import LightningFormat  # they import what is above
+    from .dcp import DcpFormat  # they import what is above
+    from .huggingface import HuggingFaceFormat
+    from .lightning import LightningFormat
     from .own import OwnFormat
+    from .safetensors import SafetensorsFormat
     from .torch_zip import TorchFormat
 
-    every: list[CheckpointFormat] = [OwnFormat(), LightningFormat(chosen=chosen is Format.LIGHTNING), TorchFormat()]
+    every: list[CheckpointFormat] = [
+        OwnFormat(),
+        HuggingFaceFormat(),
+        DcpFormat(),
+        SafetensorsFormat(),
+        LightningFormat(chosen=chosen is Format.LIGHTNING),
+        TorchFormat(),
+    ]
     return every if chosen is Format.AUTO else [item for item in every if item.kind is chosen]
 
 

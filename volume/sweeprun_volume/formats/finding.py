@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import posixpath
+import re
 from collections.abc import Sequence
 from typing import Optional
 
@@ -22,6 +23,10 @@ MAX_PATH = 1024
 """As records and reports carry it: what is not ASCII counts as its escape."""
 MAX_DEPTH = 8
 
+_NO_CHECKPOINT = re.compile(r"tmp-checkpoint-[0-9]+|training_args\.bin")
+"""Of the Trainer of transformers: where it wrote a checkpoint before it renamed it, whose parts would pass for files of
+torch.save each by itself; and its arguments, which lie beside its checkpoints in a file of torch.save."""
+
 
 def find_checkpoints(volume: Volume, layout: RunLayout, directory: str, chosen: Format) -> list[Found]:
     """What `chosen` recognises below `directory`, which is relative to the run directory. The parts of a checkpoint are
@@ -39,7 +44,9 @@ def find_checkpoints(volume: Volume, layout: RunLayout, directory: str, chosen: 
             count += 1
             if count > MAX_FOUND:
                 raise TooManyEntriesError(directory, MAX_FOUND)
-            if entry.name.startswith(".") or (entry.kind == LINK and parse_step_name(entry.name) is None):
+            if entry.name.startswith(".") or _NO_CHECKPOINT.fullmatch(entry.name):
+                continue
+            if entry.kind == LINK and parse_step_name(entry.name) is None:
                 continue
             path = posixpath.join(below, entry.name)
             place = posixpath.join(layout.directory, path)
