@@ -41,12 +41,17 @@ class Executed:
 async def execute(gateway: Gateway, gathered: Gathered, plan: Plan, *, told: Transition) -> Executed:
     """Raises GatewayError for calls that failed without an answer that means something: the pass is repeated."""
     run = gathered.observation.run
-    if plan.status is not None and plan.status != run.status:
+    changed = plan.status if plan.status != run.status else None
+    if changed is not None or plan.actions:
+        # Where nothing changes it is written all the same: the server stores nothing, but refuses what was read too
+        # long ago. A process that slept since would make or delete children that a later status has numbered anew.
+        wanted = {**gathered.raw, "status": changed.to_wire()} if changed is not None else gathered.raw
         try:
-            await gateway.replace_status({**gathered.raw, "status": plan.status.to_wire()})
+            await gateway.replace_status(wanted)
         except (ConflictError, NotFoundError) as error:
             return Executed(Result.STALE, str(error))
-        told(run.status, plan.status)
+    if changed is not None:
+        told(run.status, changed)
     ended = Executed(Result.DONE)
     for action in plan.actions:
         ended = await _act(gateway, run.metadata.namespace, run.metadata.name, run.metadata.uid, action)

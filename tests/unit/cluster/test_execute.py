@@ -73,6 +73,24 @@ async def test_a_conflict_on_the_status_ends_the_pass(gateway):
     assert gateway.events == []
 
 
+async def test_children_are_made_only_while_the_status_stands_that_asks_for_them(gateway):
+    """A process that slept between reading and writing, while another went on, has nothing to write in the status."""
+    gathered = await read(gateway)
+    gateway.put("SweepRun", gateway.read("SweepRun", "run"))
+    result = await carry_out(gateway, gathered=gathered, actions=(Create(ChildKind.JOB, job(0)),))
+    assert result.result is Result.STALE
+    assert gateway.names("Job") == []
+
+
+async def test_a_status_that_stands_is_confirmed_and_not_told(gateway):
+    told = []
+    create = Create(ChildKind.JOB, job(0))
+    result = await carry_out(gateway, actions=(create,), told=lambda before, after: told.append(after))
+    assert result.result is Result.DONE
+    assert written(gateway) == [("replace", "SweepRun", "run"), ("create", "Job", "run-p0")]
+    assert told == []
+
+
 async def test_a_run_deleted_meanwhile_ends_the_pass(gateway):
     gathered = await read(gateway)
     gateway.remove("SweepRun", "run")
