@@ -10,7 +10,9 @@ import asyncio
 import contextlib
 import logging
 import secrets
+import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from datetime import timedelta
@@ -20,11 +22,12 @@ from typing import Any
 import kopf
 import yaml
 
-from support.operator_process import QUICK, settings
+from support.operator_process import settings
 from sweeprun_operator.builders.images import HelperImages
 from sweeprun_operator.builders.manifests import Manifests
 from sweeprun_operator.cluster.kubernetes_gateway import KubernetesGateway
 from sweeprun_operator.controller.decisions import BoundDecisions
+from sweeprun_operator.controller.lease import LeaseTimes
 from sweeprun_operator.handlers import doorbell, process
 from sweeprun_operator.handlers.process import LeaseLostError, Process
 
@@ -35,6 +38,8 @@ _log = logging.getLogger(__name__)
 RESYNC_SECONDS = 1.5
 """180 in an installation."""
 RESTART_SECONDS = 0.1
+TIMES = LeaseTimes(duration=4, renew=0.5, give_up=3.0, look=0.1)
+"""A quarter of an installation's: a busy machine must not lose what nobody took."""
 END_SECONDS = 20.0
 SCALED = {
     "sweeprun_operator.core.classify.DELETION_SECONDS": 0.4,
@@ -97,8 +102,10 @@ class Operator:
 
     async def _bury(self, life: _Life, line: Line) -> None:
         life.stop()
-        async with asyncio.timeout(END_SECONDS):
-            await life.ended.wait()
+        try:
+            await asyncio.wait_for(life.ended.wait(), END_SECONDS)
+        except TimeoutError:
+            self.bugs.append(AssertionError(f"a process was told to stop and did not: {life.where()}"))
         await line.close()
         if life.bug is not None:
             self.bugs.append(life.bug)
@@ -141,6 +148,14 @@ class _Life:
             with contextlib.suppress(RuntimeError):  # its loop has ended by itself
                 inside.call_soon_threadsafe(stop.set)
 
+    def where(self) -> str:
+        """What its thread and the tasks of its loop are at."""
+        frame = sys._current_frames().get(self._thread.ident or 0)
+        said = "".join(traceback.format_stack(frame)[-4:]) if frame is not None else "ended"
+        for task in asyncio.all_tasks(self._inside) if self._inside is not None else ():
+            said += f"\n{task.get_coro()}: {task.get_stack(limit=3)}"
+        return said
+
     def _freeze(self) -> Callable[[], None]:
         thaw = threading.Event()
         assert self._inside is not None
@@ -165,7 +180,7 @@ class _Life:
         _AHEAD.set(self._ahead)
         decisions = BoundDecisions(Manifests(HelperImages(image="sweeprun/operator:test")))
         async with await KubernetesGateway.connect(self._settings.kubeconfig) as gateway:
-            await Process(gateway, decisions, self._settings, lease_times=QUICK).run(self._stop)
+            await Process(gateway, decisions, self._settings, lease_times=TIMES).run(self._stop)
 
 
 _AHEAD: ContextVar[timedelta] = ContextVar("ahead", default=timedelta())

@@ -65,6 +65,10 @@ def _nothing_left(player: Player) -> bool:
     return not any(player.all(kind) for kind in ("SweepRun", "Job", "PyTorchJob", "Pod"))
 
 
+def draining(player: Player) -> bool:
+    return bool(player.status.get("current", {}).get("state") == "Draining")
+
+
 def suspended(player: Player) -> bool:
     return ended("Suspended")(player) and player.status["current"]["state"] == "Held"
 
@@ -140,7 +144,8 @@ RESUMED = {"attempts": 2, "resumes": 1, "restarts": 0, "freshStarts": 0}
 RECREATED = Scenario(
     "recreated",
     (
-        (running(0), both(trains(0), is_deleted)),
+        (running(0), is_evicted(0)),
+        (draining, is_deleted),
         (lambda player: player.run is None, is_made(Scenario("", (), is_true(""), {}).manifest())),
         (running(0), completes(0)),
     ),

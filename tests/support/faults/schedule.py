@@ -63,10 +63,10 @@ class Fault:
     ordinal: int
     """From 1."""
     back: int = 1
-    """Of stale answers: how many revisions ago."""
+    """Of stale answers: how many revisions ago; of late and frozen ones: after how many writes of others."""
 
     def __str__(self) -> str:
-        back = f"~{self.back}" if self.kind in (Kind.STALE, Kind.SNAPSHOT) else ""
+        back = f"~{self.back}" if self.kind in (Kind.STALE, Kind.SNAPSHOT, Kind.LATE, Kind.FREEZE) else ""
         return f"{self.kind}@{self.request}#{self.ordinal}{back}"
 
     @staticmethod

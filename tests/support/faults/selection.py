@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from random import Random
+from typing import TypeVar
 
 from .schedule import READS, WATCHES, WRITES, Fault, Kind, Schedule
+
+T = TypeVar("T")
 
 WRITTEN = ("create-Job", "create-PyTorchJob", "delete-Job", "delete-PyTorchJob", "delete-Pod", "put-SweepRun")
 LISTED = ("list-Job", "list-PyTorchJob", "list-Pod")
 WATCHED = ("SweepRun", "Job", "PyTorchJob", "Pod")
-BACK = (1, 2, 4)
+BACK = (1, 2, 3, 5, 8)
 OTHERS = (2, 9, 16)
 """Writes of its successor that a frozen process sleeps through: a few, or an attempt or two."""
 
@@ -22,27 +25,30 @@ def every(scenario: str, counts: Counter[str]) -> list[Schedule]:
 
 
 def _faults(counts: Counter[str]) -> Iterator[Fault]:
+    """Writes meet every fault; of reads, which are many and alike, each meets the next one in turn."""
     for request in WRITTEN:
         for ordinal in range(1, counts[request] + 1):
-            yield from (Fault(kind, request, ordinal) for kind in (*WRITES, Kind.LATE, Kind.AWAY))
-            yield from (Fault(Kind.FREEZE, request, ordinal, back) for back in OTHERS)
+            yield from (Fault(kind, request, ordinal) for kind in (*WRITES, Kind.AWAY))
+            yield from (Fault(kind, request, ordinal, _turn(OTHERS, ordinal)) for kind in (Kind.LATE, Kind.FREEZE))
     for request in ("create-Lease", "create-Event", "dry-PyTorchJob"):
         yield from (Fault(kind, request, 1) for kind in WRITES if counts[request])
-    for ordinal in range(1, counts["put-Lease"] + 1, 3):
-        yield from (Fault(kind, "put-Lease", ordinal) for kind in WRITES)
+    for ordinal, kind in enumerate(WRITES, 1):
+        yield Fault(kind, "put-Lease", ordinal)
     for ordinal in range(1, counts["get-SweepRun"] + 1):
-        for kind in (Kind.STALE, Kind.SNAPSHOT):
-            yield from (Fault(kind, "get-SweepRun", ordinal, back) for back in BACK)
-        yield Fault(READS[ordinal % len(READS)], "get-SweepRun", ordinal)
+        yield Fault(_turn((Kind.STALE, Kind.SNAPSHOT), ordinal), "get-SweepRun", ordinal, _turn(BACK, ordinal // 2))
     for request in LISTED:
-        for ordinal in range(1, counts[request] + 1):
-            yield Fault(READS[ordinal % len(READS)], request, ordinal)
-            yield Fault(Kind.GONE, request, ordinal)
-            yield Fault(Kind.FREEZE, request, ordinal, OTHERS[ordinal % len(OTHERS)])
+        for ordinal in range(1, counts[request] + 1, 3):
+            yield Fault(_turn((*READS, Kind.GONE), ordinal // 3), request, ordinal)
+        for ordinal in range(2, counts[request] + 1, 6):
+            yield Fault(Kind.FREEZE, request, ordinal, _turn(OTHERS, ordinal // 6))
     for kind in WATCHED:
         yield from (Fault(fault, f"bell-watch-{kind}", 1) for fault in WATCHES)
-        yield from (Fault(fault, f"bell-list-{kind}", 1) for fault in (Kind.ERROR, Kind.GONE, Kind.STALE, Kind.CUT))
+    yield from (Fault(fault, "bell-list-Pod", 1) for fault in (Kind.ERROR, Kind.GONE, Kind.STALE, Kind.CUT))
     yield from (Fault(fault, "list-SweepRun", 1) for fault in (*READS, Kind.GONE))
+
+
+def _turn(kinds: Sequence[T], ordinal: int) -> T:
+    return kinds[ordinal % len(kinds)]
 
 
 def several(schedules: list[Schedule], rng: Random, count: int) -> list[Schedule]:

@@ -25,10 +25,11 @@ Raw = dict[str, Any]
 
 DELAY_SECONDS = 0.6
 """Less than half of what a Lease allows here, as seconds are of what it allows in a cluster."""
-LATE_SECONDS = 1.5
-AWAY_SECONDS = 2.5
+LATE_SECONDS = 6.0
+"""The most that a request of a dead process is under way."""
+AWAY_SECONDS = 3.5
 """Longer than a Lease is kept without renewal."""
-FREEZE_SECONDS = 12.0
+FREEZE_SECONDS = 15.0
 """The most that a frozen process sleeps: what it waits for may never come."""
 
 
@@ -177,7 +178,7 @@ class Line:
                 self.die()
             case Kind.LATE:
                 self.die()
-                self.wire.later(self._arrive_late(asked))
+                self.wire.later(self._arrive_late(fault, asked))
             case Kind.CUT:
                 await self._forward(asked)
             case Kind.AWAY:
@@ -203,8 +204,8 @@ class Line:
                 raise AssertionError(f"{fault} does not strike a {asked.verb}")
         return _abort(request)
 
-    async def _arrive_late(self, asked: Asked) -> None:
-        await asyncio.sleep(LATE_SECONDS)
+    async def _arrive_late(self, fault: Fault, asked: Asked) -> None:
+        await self._others_write(fault.back, within=LATE_SECONDS)
         await self._forward(asked)
 
     async def _frozen(self, fault: Fault, asked: Asked, request: web.BaseRequest) -> web.StreamResponse:
@@ -213,18 +214,21 @@ class Line:
         answer = None if asked.writes else await self._forward(asked)
         thaw = self.freeze()
         try:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(FREEZE_SECONDS):
-                    before = len(self.wire.applied)
-                    while self._of_others(before) < fault.back:  # noqa: ASYNC110  many lines write into it
-                        await asyncio.sleep(0.02)
+            await self._others_write(fault.back, within=FREEZE_SECONDS)
             status, headers, body = answer if answer is not None else await self._forward(asked)
             return web.Response(status=status, headers=headers, body=body)
         finally:
             asyncio.get_running_loop().call_later(0.05, thaw)
 
+    async def _others_write(self, count: int, *, within: float) -> None:
+        """Until other processes have made so many writes to the run and its children."""
+        before = len(self.wire.applied)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                while self._of_others(before) < count:  # noqa: ASYNC110  many lines write into it
+                    await asyncio.sleep(0.02)
+
     def _of_others(self, before: int) -> int:
-        """Writes to the run and its children that other processes have made since."""
         others = [one for one in self.wire.applied[before:] if one.line != self.number]
         return sum(one.kind not in ("Lease", "Event") for one in others)
 
@@ -238,7 +242,8 @@ class Line:
         if len(versions) <= fault.back or versions[fault.back].type == "DELETED":
             return await self._answer(asked, request)
         if fault.kind is Kind.SNAPSHOT:
-            self._revision = versions[fault.back - 1].number - 1
+            # Children that followed that status are not there yet.
+            self._revision = versions[fault.back].number
         return web.json_response(versions[fault.back].raw)
 
     # -- watches -------------------------------------------------------------------------------------------------------

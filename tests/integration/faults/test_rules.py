@@ -1,0 +1,92 @@
+"""The harness bites: with a rule of the operator taken away, a schedule that meets the gap is told as a divergence.
+
+Each rule stands in the design; each test takes away one, where it is kept, and runs what it is there for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from support.faults.schedule import Schedule
+from sweeprun_operator.cluster import execute
+from sweeprun_operator.cluster.kubernetes_gateway import KubernetesGateway
+from sweeprun_operator.controller import reconcile
+from sweeprun_operator.core import attempts, draining, preparing
+
+
+@pytest.fixture
+def diverges(told):
+    async def run(name):
+        """With the rule kept nothing is found: what is found without it is its doing."""
+        found = await told.tell(Schedule.read(name))
+        return "\n".join(found.violations)
+
+    return run
+
+
+@pytest.fixture
+async def kept(told):
+    """The scenarios as they end with every rule in place."""
+    for name in ("evicted", "recreated"):
+        assert (await told.undisturbed(name)).violations == []
+
+
+async def test_numbers_that_are_not_written_ahead_are_found(diverges, kept, monkeypatch):
+    whole = execute.execute
+
+    async def status_last(gateway, gathered, plan, *, told):
+        done = await whole(gateway, gathered, replace(plan, status=None), told=told)
+        return done if plan.status is None else await whole(gateway, gathered, replace(plan, actions=()), told=told)
+
+    monkeypatch.setattr(reconcile, "execute", status_last)
+    assert "not written ahead" in await diverges("undisturbed")
+
+
+LATE_DELETE = "recreated:late@delete-PyTorchJob#1~5"
+
+
+async def test_a_delete_without_the_uid_is_found(diverges, kept, monkeypatch):
+    assert await diverges(LATE_DELETE) == ""
+
+    async def by_name(self, path, uid):
+        await self._call("DELETE", path, body={"propagationPolicy": "Background"})
+
+    monkeypatch.setattr(KubernetesGateway, "_delete", by_name)
+    assert "was deleted, and the status wants it" in await diverges(LATE_DELETE)
+
+
+async def test_lists_that_need_not_be_consistent_are_found(diverges, kept, monkeypatch):
+    call = KubernetesGateway._call
+
+    async def from_cache(self, method, path, *, query=None, body=None):
+        if query and "labelSelector" in query and "continue" not in query:
+            query = {**query, "resourceVersion": "0"}
+        return await call(self, method, path, query=query, body=body)
+
+    monkeypatch.setattr(KubernetesGateway, "_call", from_cache)
+    assert await diverges("evicted")
+
+
+async def test_a_prepare_that_does_not_wait_for_the_drain_is_found(diverges, kept, monkeypatch):
+    monkeypatch.setattr(preparing, "are_gone", lambda draft: True)
+    monkeypatch.setattr(attempts, "are_gone", lambda draft: True)
+    monkeypatch.setattr(draining, "drain", lambda draft: draining._drained(draining._delete(draft)))
+    assert "when all before is gone" in await diverges("evicted")
+
+
+STALE_READ = "evicted:stale@get-SweepRun#16~4"
+
+
+async def test_a_status_that_overwrites_what_it_has_not_read_is_found(diverges, kept, monkeypatch):
+    assert await diverges(STALE_READ) == ""
+    replace_status = KubernetesGateway.replace_status
+
+    async def last_wins(self, raw):
+        now = await self.get_run(raw["metadata"]["namespace"], raw["metadata"]["name"])
+        version = now["metadata"]["resourceVersion"]
+        return await replace_status(self, {**raw, "metadata": {**raw["metadata"], "resourceVersion": version}})
+
+    monkeypatch.setattr(KubernetesGateway, "replace_status", last_wins)
+    assert await diverges(STALE_READ)
