@@ -122,6 +122,25 @@ def test_damage_without_checksums_is_seen_by_the_second_look_with_file_and_offse
     assert ("step-100.pt", 3, "refused") in verdicts(sweep)
 
 
+def test_damage_in_one_of_several_files_without_checksums_is_seen_with_file_and_offset(sweep):
+    """Weights in shards, which the user goes on from: the format has no checksum at all."""
+    chosen = {"format": Format.SAFETENSORS, "on_no_valid_checkpoint": FAIL}
+    sweep.prepare(**chosen)
+    names = [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+    for number, name in enumerate(names):
+        head = json.dumps({f"w{number}": {"dtype": "U8", "shape": [64], "data_offsets": [0, 64]}}).encode()
+        sweep.put(f"step-100/{name}", len(head).to_bytes(8, "little") + head + bytes(64))
+    index = {"metadata": {"total_size": 128}, "weight_map": {"w0": names[0], "w1": names[1]}}
+    sweep.put("step-100/model.safetensors.index.json", json.dumps(index).encode())
+    first = sweep.prepare(**chosen)
+    assert (first.outcome, first.checkpoint.format) == (Outcome.RESUME, Format.SAFETENSORS)
+    assert sweep.prepare(**chosen).checkpoint == first.checkpoint
+    path = sweep.directory() / "checkpoints" / "step-100" / names[1]
+    rewrite(path, flip(path.read_bytes(), len(path.read_bytes()) - 1), keep_time=True)
+    (refusal,) = sweep.prepare(**chosen).refused
+    assert (refusal.reason, refusal.entry, refusal.offset) == (RefusalReason.DIGEST_MISMATCH, names[1], 0)
+
+
 def test_what_is_undamaged_passes_the_second_look_and_is_not_recorded_as_a_first_one_again(sweep):
     sweep.prepare()
     sweep.put("step-100.pt", UNCHECKED)
