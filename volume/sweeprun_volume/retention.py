@@ -33,7 +33,7 @@ from .clock import Clock, Deadline
 from .errors import OutOfTimeError, TooManyEntriesError, UnsafeEntryError, VolumeError
 from .formats import Context, Refused
 from .lineage import Candidate, kept
-from .operations import DIRECTORY, Volume
+from .operations import Volume
 from .validate import check
 
 REMOVAL_SECONDS = 30.0
@@ -163,10 +163,10 @@ class _Tidying:
             return False
         if ref.format is not Format.SWEEPRUN or parse_step_name(name) != (ref.step, ref.epoch):
             return False
-        facts = self.volume.facts(posixpath.join(directory, name))
-        return facts is not None and facts.kind == DIRECTORY and self._is_ours(ref, posixpath.join(directory, name))
+        return self._is_ours(ref, posixpath.join(directory, name))
 
     def _is_ours(self, ref: CheckpointRef, place: str) -> bool:
+        """By its manifest, which is not read through a link."""
         try:
             data = self.volume.read(posixpath.join(place, MANIFEST), limit=MAX_MANIFEST_BYTES)
             manifest = Manifest.decode(data, where=place) if data is not None else None

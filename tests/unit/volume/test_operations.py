@@ -244,13 +244,20 @@ def test_removing_a_tree_stops_when_it_is_told_and_goes_on_later(tmp_path):
 
 
 def test_what_another_process_removes_first_is_no_error(tmp_path):
-    make_tree(tmp_path / "tree")
+    make_tree(tmp_path / "some")
+    make_tree(tmp_path / "all")
 
-    def before(operation, path):
-        if operation == "unlink" and (tmp_path / "tree").exists():
-            shutil.rmtree(tmp_path / "tree")
+    def takes(place):
+        def before(operation, path):
+            if operation == "unlink" and place.exists():
+                shutil.rmtree(place) if place.is_dir() else place.unlink()
 
-    assert Volume(str(tmp_path), before=before).remove_tree("tree", go_on=always)
+        return before
+
+    file = tmp_path / "some" / "below" / "file-1"
+    assert Volume(str(tmp_path), before=takes(file)).remove_tree("some", go_on=always)
+    assert Volume(str(tmp_path), before=takes(tmp_path / "all")).remove_tree("all", go_on=always)
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_tree_of_too_many_levels_is_left_and_one_of_as_many_as_allowed_is_not(tmp_path):

@@ -80,24 +80,25 @@ def test_the_pinned_one_stays_until_the_operator_knows_a_newer_one(sweep):
 
 
 def test_nothing_goes_where_the_base_is_not_what_was_decided(sweep):
+    """Though an older one is verified."""
     sweep.prepare()
-    for step in (100, 200):
-        sweep.save(step)
-    request = sweep.next_request(keep_last=1)
-    assert sweep.ask(replace(request, keep_last=None)).checkpoint.step == 200
-    shorten(sweep.directory() / "checkpoints" / "step-000000200.e1")
-    assert sweep.ask(request).checkpoint.step == 200, "the decision stands; the pods' start check refuses it"
-    assert steps(sweep) == [100, 200]
+    attempt(sweep, 100, 200)
+    sweep.save(300)
+    request = sweep.next_request(keep_last=1, pinned=None)
+    assert sweep.ask(replace(request, keep_last=None)).checkpoint.step == 300
+    shorten(sweep.directory() / "checkpoints" / "step-000000300.e2")
+    assert sweep.ask(request).checkpoint.step == 300, "the decision stands; the pods' start check refuses it"
+    assert steps(sweep) == [100, 200, 300]
 
 
 def test_a_base_that_is_whole_lets_the_same_question_delete(sweep):
     sweep.prepare()
-    for step in (100, 200):
-        sweep.save(step)
-    request = sweep.next_request(keep_last=1)
+    attempt(sweep, 100, 200)
+    sweep.save(300)
+    request = sweep.next_request(keep_last=1, pinned=None)
     sweep.ask(replace(request, keep_last=None))
     sweep.ask(request)
-    assert steps(sweep) == [200]
+    assert steps(sweep) == [300]
 
 
 def test_what_a_decision_left_behind_is_not_touched(sweep):
@@ -226,12 +227,13 @@ def test_what_the_running_attempt_commits_stays_whatever_a_record_says(sweep):
     assert mine.exists()
 
 
-def test_a_name_that_says_something_else_than_the_record_stays(sweep):
+def test_what_somebody_gave_another_name_stays_whatever_a_record_says(sweep):
     sweep.prepare()
     place = sweep.save(100)
     sweep.save(200)
     request = sweep.next_request(keep_last=1)
     sweep.last = sweep.ask(replace(request, keep_last=None))
-    sealed_as(sweep, 101, 1, f"checkpoints/{place.name}")
+    best = place.rename(place.parent / "best")
+    sealed_as(sweep, 100, 1, "checkpoints/best")
     sweep.ask(request)
-    assert place.exists()
+    assert best.exists()
