@@ -160,6 +160,7 @@ ABSURD = {
         "StructureInvalid",
     ),
     "an entry whose zip64 numbers are missing": (lambda: _with_wide_entry(saved({}), tag=9), "StructureInvalid"),
+    "a name that is longer in its header": (lambda: _with_longer_name(saved({})), "StructureInvalid"),
     "an encrypted entry": (lambda: _encrypted(saved({})), "StructureInvalid"),
     "a zip64 record with a count without end": (
         lambda: _with_zip64(saved({}), count=1 << 40),
@@ -196,6 +197,11 @@ def _with_wide_entry(data, *, tag=1):
 def _last_is_longer(data):
     at = data.rindex(b"PK\x01\x02")
     return data[: at + 20] + struct.pack("<2L", 60, 60) + data[at + 28 :]
+
+
+def _with_longer_name(data):
+    length = struct.unpack_from("<H", data, 26)[0]
+    return data[:26] + struct.pack("<H", length + 1) + data[28:]
 
 
 def _encrypted(data):
@@ -319,8 +325,9 @@ def test_what_other_functions_make_counts_as_resumable(called, tmp_path):
 
 def test_weights_with_a_damaged_pickle_are_damaged(torch_samples, tmp_path):
     data = torch_samples["weights.pt"]
-    found = refusal(tmp_path, flip(data, stored(data, "data.pkl").offset + 9))
-    assert found.reason is RefusalReason.CRC_MISMATCH
+    begin = stored(data, "data.pkl").offset
+    for at in (begin + 9, data.index(b"weight", begin)):  # no pickle any more; a tensor of another name
+        assert refusal(tmp_path, flip(data, at, 0)).reason is RefusalReason.CRC_MISMATCH
 
 
 def test_a_pickle_too_large_to_look_into_counts_as_resumable(torch_samples, tmp_path, monkeypatch):
