@@ -68,6 +68,14 @@ test-integration: install ## against a real kube-apiserver and etcd, built once 
 bench: install ## speed and memory of validation beside their targets, on a quiet machine (ARGS=torch_files: one subject)
 	cd tests && ../$(BIN)/python -m bench $(ARGS)
 
+.PHONY: damage
+damage: install ## how much of seeded damage to checkpoints of every format is found, as a table (ARGS=500: more seeds)
+	PYTHONPATH=tests $(BIN)/python -m support.damage $(ARGS)
+
+.PHONY: faults
+faults: install ## every fault at every request of the operator, long; ARGS=SCHEDULE replays one
+	control_plane=$$(hack/control-plane.sh); PATH="$$control_plane:$$PATH" PYTHONPATH=tests $(BIN)/python -m support.faults $(ARGS)
+
 .PHONY: control-plane
 control-plane: ## kube-apiserver, etcd and kubectl for the integration tests, found on PATH or built once
 	hack/control-plane.sh

@@ -19,21 +19,14 @@ from sweeprun_operator.core import attempts, draining, preparing
 @pytest.fixture
 def diverges(told):
     async def run(name):
-        """With the rule kept nothing is found: what is found without it is its doing."""
+        """What is found without the rule is its doing: with it, the scenarios end well in the other tests."""
         found = await told.tell(Schedule.read(name))
         return "\n".join(found.violations)
 
     return run
 
 
-@pytest.fixture
-async def kept(told):
-    """The scenarios as they end with every rule in place."""
-    for name in ("evicted", "recreated"):
-        assert (await told.undisturbed(name)).violations == []
-
-
-async def test_numbers_that_are_not_written_ahead_are_found(diverges, kept, monkeypatch):
+async def test_numbers_that_are_not_written_ahead_are_found(diverges, monkeypatch):
     whole = execute.execute
 
     async def status_last(gateway, gathered, plan, *, told):
@@ -47,17 +40,17 @@ async def test_numbers_that_are_not_written_ahead_are_found(diverges, kept, monk
 LATE_DELETE = "recreated:late@delete-PyTorchJob#1~5"
 
 
-async def test_a_delete_without_the_uid_is_found(diverges, kept, monkeypatch):
+async def test_a_delete_without_the_uid_is_found(diverges, monkeypatch):
     assert await diverges(LATE_DELETE) == ""
 
     async def by_name(self, path, uid):
         await self._call("DELETE", path, body={"propagationPolicy": "Background"})
 
     monkeypatch.setattr(KubernetesGateway, "_delete", by_name)
-    assert "was deleted, and the status wants it" in await diverges(LATE_DELETE)
+    assert "2 attempts, where 1 are all that was asked for" in await diverges(LATE_DELETE)
 
 
-async def test_lists_that_need_not_be_consistent_are_found(diverges, kept, monkeypatch):
+async def test_lists_that_need_not_be_consistent_are_found(diverges, monkeypatch):
     call = KubernetesGateway._call
 
     async def from_cache(self, method, path, *, query=None, body=None):
@@ -69,7 +62,7 @@ async def test_lists_that_need_not_be_consistent_are_found(diverges, kept, monke
     assert await diverges("evicted")
 
 
-async def test_a_prepare_that_does_not_wait_for_the_drain_is_found(diverges, kept, monkeypatch):
+async def test_a_prepare_that_does_not_wait_for_the_drain_is_found(diverges, monkeypatch):
     monkeypatch.setattr(preparing, "are_gone", lambda draft: True)
     monkeypatch.setattr(attempts, "are_gone", lambda draft: True)
     monkeypatch.setattr(draining, "drain", lambda draft: draining._drained(draining._delete(draft)))
@@ -79,7 +72,7 @@ async def test_a_prepare_that_does_not_wait_for_the_drain_is_found(diverges, kep
 STALE_READ = "evicted:stale@get-SweepRun#16~4"
 
 
-async def test_a_status_that_overwrites_what_it_has_not_read_is_found(diverges, kept, monkeypatch):
+async def test_a_status_that_overwrites_what_it_has_not_read_is_found(diverges, monkeypatch):
     assert await diverges(STALE_READ) == ""
     replace_status = KubernetesGateway.replace_status
 

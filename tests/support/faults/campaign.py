@@ -114,10 +114,11 @@ class Campaign:
         client = self._clients.pop() if self._clients else self._plane.cluster()
         player = Player(namespace, client.in_namespace(namespace.name))
         try:
-            async with asyncio.timeout(SCHEDULE_SECONDS):
-                await self._play(told, scenario, player, wire, made)
+            await self._play(told, scenario, player, wire, made)
         except TimeoutError:
             told.violations.append(f"it is stuck after {SCHEDULE_SECONDS:.0f} s: {_where(player)}")
+        except AstrayError as error:
+            told.violations.append(f"{error}: {_where(player)}")
         except Exception:  # noqa: BLE001  told with the schedule
             told.violations.append(traceback.format_exc())
         finally:
@@ -138,11 +139,14 @@ class Campaign:
         await asyncio.to_thread(cluster.create, scenario.manifest())
         for operator in made:
             operator.start()
-        await player.play(_Script(scenario, player).over)
-        await wire.settled()
-        await self._historian.caught_up(player.namespace)
-        late = any(fault.kind in LATE for fault in told.schedule.faults)
-        told.violations += violations(player.namespace.in_order(), wire.applied, late=late)
+        try:
+            async with asyncio.timeout(SCHEDULE_SECONDS):
+                await player.play(_Script(scenario, player).over)
+            await wire.settled()
+        finally:
+            await self._historian.caught_up(player.namespace)
+            late = any(fault.kind in LATE for fault in told.schedule.faults)
+            told.violations += violations(player.namespace.in_order(), wire.applied, late=late)
         told.outcome = outcome(player.status)
         told.violations += _otherwise(told.outcome, scenario.ends)
 
@@ -156,6 +160,10 @@ def _where(player: Player) -> str:
     return f"{status.get('phase')} {current} {children} {outcome(status)['history']}"
 
 
+class AstrayError(Exception):
+    """The scenario cannot go on."""
+
+
 class _Script:
     def __init__(self, scenario: Scenario, player: Player) -> None:
         self._scenario = scenario
@@ -163,6 +171,9 @@ class _Script:
         self._steps = list(scenario.steps)
 
     async def over(self) -> bool:
+        attempts, most = self._player.status.get("counts", {}).get("attempts", 0), self._scenario.attempts
+        if attempts > most:
+            raise AstrayError(f"{attempts} attempts, where {most} are all that was asked for")
         if not self._steps:
             return bool(self._scenario.over(self._player))
         look, act = self._steps[0]

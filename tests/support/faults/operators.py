@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import kopf
+import pytest
 import yaml
 
 from support.operator_process import settings
@@ -195,8 +196,6 @@ def _login(**_: Any) -> kopf.ConnectionInfo:
 @contextlib.contextmanager
 def adapted() -> Iterator[None]:
     """Timers scaled down, and what would be one per machine is one per thread."""
-    import pytest
-
     with pytest.MonkeyPatch.context() as patch:
         for path, value in SCALED.items():
             patch.setattr(path, value)

@@ -28,6 +28,11 @@ class Scenario:
     """Fields of `outcome` that are known beforehand; the undisturbed run says the rest."""
     spec: Raw = field(default_factory=dict)
 
+    @property
+    def attempts(self) -> int:
+        found: int = self.ends.get("counts", {}).get("attempts", 1)
+        return found
+
     def manifest(self) -> Raw:
         limits = {"backoff": {"initialSeconds": 1, "maxSeconds": 1}, **self.spec.get("limits", {})}
         return make_sweeprun("run", **{**self.spec, "limits": limits})
