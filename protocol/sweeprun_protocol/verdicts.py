@@ -12,8 +12,8 @@ from .reasons import Format, Level, VerdictKind
 from .records import Refusal, read_digest, read_relative, read_whole
 
 MAX_FIRST_BYTES = 16 << 20
-"""Of a record with digests of files: about 10 TB in one, or 65,536 files of 100 GB together. Larger ones are published
-without the digests."""
+"""Of a record with digests of files: room for about 30 TB in one file, or 15 TB in 65,536 of them. Larger ones are
+published without the digests."""
 MAX_NOTE = 300
 
 
