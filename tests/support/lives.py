@@ -6,6 +6,7 @@ itself what was committed, what is whole, and who was gone when; from that it ju
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import threading
@@ -36,7 +37,7 @@ BEGAN = frozenset({Outcome.RESUME, Outcome.RESTART, Outcome.FRESH})
 
 
 class Turns:
-    """Stands in for the module `os` of sweeprun_volume.operations: an actor waits before a call until it is its turn."""
+    """Stands in for `os` in sweeprun_volume.operations: an actor waits before a call until it is its turn."""
 
     STOPS = frozenset({"stat", "scandir", "link", "rename", "mkdir", "unlink", "rmdir"})
 
@@ -102,7 +103,7 @@ class Actor:
                 self._act()
         except DiedError:
             pass
-        except BaseException as error:  # told to the one who plays
+        except BaseException as error:  # noqa: BLE001 - told to the one who plays
             self.error = error
         self.over = True
         self._done.release()
@@ -384,12 +385,13 @@ class World:
     def _check_run(self, run: Path) -> None:
         claims = [Claim.from_value(json.loads(path.read_bytes()), "") for path in sorted(run.glob("claims/0*.json"))]
         assert [claim.epoch for claim in claims] == list(range(1, len(claims) + 1))
-        for before, claim in zip(claims, claims[1:], strict=False):
+        for before, claim in itertools.pairwise(claims):
             if before.owner.uid == claim.owner.uid:
                 assert claim.prepare > before.prepare, f"{run.name}: {claim} after {before}"
             else:
                 gone = self.gone.get(before.owner.uid)
-                assert gone is not None and gone <= self.claimed[run.name, claim.epoch], f"{run.name}: {claim} stole"
+                assert gone is not None, f"{run.name}: {claim} stole"
+                assert gone <= self.claimed[run.name, claim.epoch], f"{run.name}: {claim} stole"
         decided: Decision | None = None
         for claim in claims:
             path = run / "epochs" / str(claim.epoch) / "decision.json"

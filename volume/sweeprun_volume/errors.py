@@ -30,6 +30,14 @@ def volume_error(error: OSError, path: str, *, detail: str = "") -> VolumeError:
     return VolumeError(reason, text)
 
 
+def no_exclusive_create(path: str, what: str) -> VolumeError:
+    return VolumeError(
+        BlockedReason.NO_EXCLUSIVE_CREATE,
+        f"{path}: {what}: two prepares could both take this run; use a file system that creates a name exclusively by "
+        "link(2), for example NFS, CephFS, Lustre or a block volume, or mount this one with hard links",
+    )
+
+
 class UnsafeEntryError(Exception):
     """A link, a device, a FIFO or a file in the place of a directory: refused, never followed."""
 

@@ -18,9 +18,8 @@ from dataclasses import dataclass
 from typing import Callable, Optional
 
 from sweeprun_protocol.layout import split
-from sweeprun_protocol.reasons import BlockedReason
 
-from .errors import NOT_WRITABLE, TooManyEntriesError, UnsafeEntryError, VolumeError, volume_error
+from .errors import NOT_WRITABLE, TooManyEntriesError, UnsafeEntryError, VolumeError, no_exclusive_create, volume_error
 
 TEMPORARY_PREFIX = ".tmp-"
 MAX_ENTRIES = 100_000
@@ -448,11 +447,7 @@ class Volume:
             return _is(os.stat(temporary, dir_fd=directory, follow_symlinks=False), directory, name)
         except OSError as error:
             if error.errno in _NO_LINKS:
-                raise VolumeError(
-                    BlockedReason.NO_EXCLUSIVE_CREATE,
-                    f"{path}: this file system cannot create a name exclusively by link(2) ({error.strerror}): "
-                    "use one that can, for example NFS, CephFS, Lustre or a block volume",
-                ) from error
+                raise no_exclusive_create(path, f"this file system has no link(2) ({error.strerror})") from error
             raise
         return True
 

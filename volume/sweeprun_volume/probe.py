@@ -11,7 +11,7 @@ from sweeprun_protocol.layout import VOLUME_RECORD
 from sweeprun_protocol.reasons import BlockedReason
 from sweeprun_protocol.records import VolumeRecord
 
-from .errors import VolumeError, blocked
+from .errors import VolumeError, blocked, no_exclusive_create
 from .operations import TEMPORARY_PREFIX, Volume
 from .records_io import publish_record, read_record
 
@@ -49,9 +49,10 @@ def probe_write(volume: Volume) -> float:
     facts = volume.facts(name)
     if facts is None:
         raise VolumeError(BlockedReason.IO_ERROR, f"{name}: a file that was just written cannot be found")
-    if volume.publish(name, b"another\n"):
-        raise VolumeError(BlockedReason.NO_EXCLUSIVE_CREATE, "link(2) replaced an existing file on this volume")
+    replaced = volume.publish(name, b"another\n")
     volume.remove_file(name)
+    if replaced:
+        raise no_exclusive_create(name, "link(2) says that it made a name that was there already")
     return facts.mtime_ns / 1e9
 
 

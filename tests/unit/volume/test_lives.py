@@ -9,10 +9,12 @@ import os
 import tempfile
 from pathlib import Path
 
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from support.lives import World
+from support.volume_sweep import OTHER, adopting, make_request
+from sweeprun_protocol.reasons import BlockedReason, Outcome
 
 HISTORIES = 60 * int(os.environ.get("SWEEPRUN_TEST_SEEDS", "1"))
 
@@ -30,7 +32,7 @@ def test_in_any_history_one_owner_acts_and_nothing_whole_is_lost(events, seed):
 
 
 def play(events, seed):
-    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 - a fresh directory in it
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(dir=memory) as root, World(Path(root), seed) as world:
         for name, number in events:
             getattr(world, name)(number % 60 if name == "act" else number)
@@ -38,3 +40,75 @@ def play(events, seed):
         world.finish()
         world.check()
         world.settle()
+
+
+# -- the races that such histories meet too rarely ---------------------------------------------------------------------
+
+
+def interrupted_at(sweep, operation, ending, meanwhile):
+    """The next prepare; before its first such operation, `meanwhile` happens."""
+    happened = []
+
+    def before(name, path):
+        if not happened and name == operation and path.endswith(ending):
+            happened.append(path)
+            meanwhile()
+
+    report = sweep.ask(sweep.next_request(), before=before)
+    assert happened
+    return report
+
+
+def test_a_prepare_that_wakes_late_decides_nothing_once_a_later_one_went_on(sweep):
+    sweep.prepare()
+    sweep.save(100)
+    second = sweep.next_request(prepare=2)
+    answers = []
+    late = interrupted_at(sweep, "link", "epochs/2/decision.json", lambda: answers.append(sweep.ask(second)))
+    assert (answers[0].outcome, answers[0].epoch) == (Outcome.RESUME, 3)
+    assert late.outcome is Outcome.SUPERSEDED
+    assert sweep.decision(2).outcome is Outcome.SUPERSEDED
+    assert sweep.ask(second).checkpoint == answers[0].checkpoint
+
+
+def test_a_prepare_that_wakes_late_moves_nothing_that_a_later_one_stands_on(sweep):
+    """The earlier one was told to leave all checkpoints behind."""
+    sweep.prepare()
+    sweep.save(100)
+    second = sweep.next_request(prepare=2)
+    answers = []
+    request, happened = sweep.next_request(resume=False), []
+
+    def before(name, path):
+        if not happened and name == "link" and path.endswith("epochs/2/decision.json"):
+            happened.append(path)
+            answers.append(sweep.ask(second))
+
+    assert sweep.ask(request, before=before).outcome is Outcome.SUPERSEDED
+    assert sweep.ask(second).checkpoint == answers[0].checkpoint
+    assert (sweep.directory() / answers[0].checkpoint.path).exists()
+
+
+def test_a_marker_that_is_written_late_does_not_stay_on_a_complete_run(sweep):
+    sweep.prepare()
+    sweep.starts()
+    sweep.ends()
+    second = sweep.next_request(prepare=2)
+    answers = []
+    late = interrupted_at(sweep, "rename", "/.incomplete", lambda: answers.append(sweep.ask(second)))
+    assert [item.outcome for item in answers] == [Outcome.COMPLETED]
+    assert late.outcome is Outcome.SUPERSEDED
+    assert not (sweep.directory() / ".incomplete").exists()
+
+
+def test_a_prepare_that_gives_way_late_supersedes_nothing_once_another_owner_holds_the_run(sweep):
+    sweep.prepare()
+    (sweep.save(100) / "model.pt").write_bytes(b"torn")
+    run_id = sweep.run_id
+    taking = make_request(owner=OTHER, adoption=adopting(take=run_id, take_epoch=2))
+    answers = []
+    late = interrupted_at(sweep, "fsync-directory", "epochs/2/decision.json", lambda: answers.append(sweep.ask(taking)))
+    assert late.blocked is BlockedReason.CLAIM_LOST
+    assert (answers[0].outcome, answers[0].previous_run_id) == (Outcome.FRESH, run_id)
+    assert sweep.ask(taking).run_id == answers[0].run_id
+    assert sweep.runs() == sorted([run_id, answers[0].run_id])

@@ -197,7 +197,7 @@ def test_a_zombie_learns_of_the_later_claim_within_a_minute_and_its_commit_is_no
     assert nodes.prepare("b").checkpoint.step == 100
 
 
-# -- requests that are repeated, stale handles, files that are removed and open -----------------------------------------
+# -- requests that are repeated, stale handles, files that are removed and open ----------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["link", "rename", "unlink", "rmdir", "mkdir"])
