@@ -114,6 +114,7 @@ BEGINNINGS = {
     "empty": lambda data: b"",
     "ten bytes": lambda data: data[:10],
     "zeros in front": lambda data: zero(data, 0, 100),
+    "one bit in front": lambda data: flip(data, 0),
     "a damaged key": lambda data: flip(data, data.index(VERSION.encode())),
     "no file of torch at all": lambda data: b"text " * 100,
 }
