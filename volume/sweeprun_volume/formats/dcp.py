@@ -133,7 +133,7 @@ class _Directory:
         for name in sorted(self._files):
             _require_text(name)
         saves = self._read_saves(self._metadata_names())
-        _check_tiling(saves)
+        check_tiling(saves)
         files = self._check_files(saves)
         notes: list[str] = []
         plans = tuple(self._plan_file(name, files.get(name), notes) for name in sorted(self._files))
@@ -247,7 +247,7 @@ class _Directory:
         raise Refused(reason, f"{full}: {text}", entry=full, offset=offset)
 
 
-def _check_tiling(saves: Sequence[Saved]) -> None:
+def check_tiling(saves: Sequence[Saved]) -> None:
     """Chunks of every tensor cover its shape. Ranks that saved on their own have parts of one tensor, or one each."""
     corners = Corners()
     tensors: dict[str, list[Tensor]] = {}

@@ -275,8 +275,8 @@ class Corners:
         The alternating sum of the corners of a box determines it; where those of all chunks add up to those of the
         whole, so do the chunks. Linear in their number. Raises Refused: LIMIT_EXCEEDED.
         """
-        if len(chunks) == 1 and chunks[0][1] == shape:
-            return not any(chunks[0][0])
+        if len(chunks) == 1 and chunks[0][1] == shape and not any(chunks[0][0]):
+            return True
         solid = [chunk for chunk in chunks if 0 not in chunk[1]]
         if 0 in shape:
             return not solid

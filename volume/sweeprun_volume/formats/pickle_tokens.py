@@ -191,6 +191,9 @@ class _Machine:
                 raise EndsEarlyError("it ends early", len(self._data)) from None
             raise PickleError("it takes what is not there", self._at) from None
         except UnicodeDecodeError:
+            rest = self._data[self._at :]
+            if rest and len(rest) <= rest[0]:  # a short text whose last character was cut
+                raise EndsEarlyError("it ends early", len(self._data)) from None
             raise PickleError("a text is no UTF-8", self._at) from None
         if len(self._stack) != 1 or self._below:
             raise PickleError(f"it ends with {len(self._stack)} values", self._at)
