@@ -204,6 +204,16 @@ class KeepNothing(Keep):
     """The most that may be lost."""
 
 
+class KeepAll(Keep):
+    """The process dies alone."""
+
+    def name(self) -> bool:
+        return True
+
+    def data(self, durable: bytes, written: bytes) -> bytes:
+        return written
+
+
 class KeepSome(Keep):
     """By chance, the same for the same seed."""
 
