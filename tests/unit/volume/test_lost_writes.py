@@ -1,8 +1,8 @@
 """Power is lost before each call of a prepare, a commit, a start or an end; what was not durable is there or not.
 
 Whoever asks next gets the answer that was due, from the old or the new, never from a mixture; and what was answered
-before the loss still holds. Besides the loss of all that can be lost, SWEEPRUN_TEST_SEEDS choices by chance are tried for
-each call (default: one for every second call).
+before the loss still holds. Besides the loss of all that can be lost, SWEEPRUN_TEST_SEEDS choices by chance are tried
+for each call (default: one for every second call).
 """
 
 from __future__ import annotations
