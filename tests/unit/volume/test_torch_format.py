@@ -166,6 +166,11 @@ ABSURD = {
         lambda: _with_zip64(saved({}), count=1 << 40),
         "LimitExceeded",
     ),
+    "two end records that contradict each other": (
+        lambda: _with_zip64(saved({}), count=3, small=4),
+        "StructureInvalid",
+    ),
+    "an archive of several parts": (lambda: saved({})[:-18] + b"\x01\0" + saved({})[-16:], "StructureInvalid"),
 }
 
 
@@ -209,12 +214,18 @@ def _second_points_to_first(data):
     return data[: at + 42] + bytes(4) + data[at + 46 :]
 
 
-def _with_zip64(data, *, count):
+def _with_zip64(data, *, count, small=0xFFFF):
+    """`small` is what the end record of 32 bits says: that the count does not fit, unless it is given."""
     size, start = struct.unpack_from("<LL", data, len(data) - 10)
     body = data[:-22]
     record = struct.pack("<4sQ2H2L4Q", b"PK\x06\x06", 44, 45, 45, 0, 0, count, count, size, start)
     locator = struct.pack("<4sLQL", b"PK\x06\x07", 0, len(body), 1)
-    return body + record + locator + data[-22:]
+    return body + record + locator + data[-22:-14] + struct.pack("<2H", small, small) + data[-10:]
+
+
+def test_an_archive_with_both_end_records_is_read(tmp_path):
+    (tmp_path / "x.pt").write_bytes(_with_zip64(saved({}), count=3))
+    assert check(tmp_path, "x.pt").bytes > 0
 
 
 @pytest.mark.parametrize(("make", "reason"), ABSURD.values(), ids=ABSURD.keys())

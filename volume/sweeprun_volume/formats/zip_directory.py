@@ -96,12 +96,28 @@ def _locate(source: Source) -> tuple[int, int, int, int]:
     fields = _END.unpack(source.read(at, _END.size))
     if fields[0] != _END_MAGIC or fields[7] != 0:
         _refuse_end(source)
+    if fields[1] or fields[2] or fields[3] != fields[4]:
+        raise _several_parts()
     count, size, start = fields[4], fields[5], fields[6]
     if at >= _LOCATOR.size and _END64.size <= at:
         locator = _LOCATOR.unpack(source.read(at - _LOCATOR.size, _LOCATOR.size))
         if locator[0] == _LOCATOR_MAGIC:
-            return _locate64(source, locator[2], at - _LOCATOR.size)
+            found = _locate64(source, locator[2], at - _LOCATOR.size)
+            _check_agreement((count, start, size), found)
+            return found
     return count, start, size, at
+
+
+def _several_parts() -> Refused:
+    """torch.load, whose reader knows one part only, would not read it either."""
+    return Refused(RefusalReason.STRUCTURE, "the archive's end says that it has several parts")
+
+
+def _check_agreement(small: tuple[int, int, int], large: tuple[int, int, int, int]) -> None:
+    """The end record of 32 bits repeats what fits into it, or says that it does not."""
+    for value, wide, absent in zip(small, large, (0xFFFF, _ABSENT32, _ABSENT32)):
+        if value not in (wide, absent):
+            raise Refused(RefusalReason.STRUCTURE, "the archive's two end records contradict each other")
 
 
 def _refuse_end(source: Source) -> NoReturn:
@@ -119,6 +135,8 @@ def _locate64(source: Source, at: int, expected_end: int) -> tuple[int, int, int
     fields = _END64.unpack(source.read(at, _END64.size))
     if fields[0] != _END64_MAGIC or at + fields[1] + 12 != expected_end:
         raise Refused(RefusalReason.STRUCTURE, "the zip64 end record is not where its locator says")
+    if fields[4] or fields[5] or fields[6] != fields[7]:
+        raise _several_parts()
     return fields[7], fields[9], fields[8], at
 
 
