@@ -29,6 +29,8 @@ class Revision:
     """ADDED, MODIFIED or DELETED."""
     kind: str
     raw: Raw
+    told: float
+    """When the watch told of it, by the event loop's clock."""
 
     @property
     def name(self) -> str:
@@ -120,7 +122,8 @@ class Historian:
         self._seen[kind] = number
         namespace = self._namespaces.get(event["object"]["metadata"].get("namespace", ""))
         if namespace is not None:
-            namespace.told(Revision(number, event["type"], kind, event["object"]))
+            now = asyncio.get_running_loop().time()
+            namespace.told(Revision(number, event["type"], kind, event["object"], now))
 
 
 async def lines(answer: aiohttp.ClientResponse) -> Any:

@@ -70,6 +70,10 @@ def _nothing_left(player: Player) -> bool:
     return not any(player.all(kind) for kind in ("SweepRun", "Job", "PyTorchJob", "Pod"))
 
 
+def held(player: Player) -> bool:
+    return bool(player.status.get("current", {}).get("state") == "Held")
+
+
 def draining(player: Player) -> bool:
     return bool(player.status.get("current", {}).get("state") == "Draining")
 
@@ -196,6 +200,16 @@ SCENARIOS = {
             ),
             ended("Complete"),
             {**COMPLETE, "counts": {**RESUMED, "disruptions": 0, "failures": 0}},
+        ),
+        Scenario(
+            "hasty",
+            (
+                (lambda player: len(player.trainers(0)) == 2, edits(suspend=True)),
+                (held, edits(suspend=False)),
+                (running(1), completes(1)),
+            ),
+            ended("Complete"),
+            {**COMPLETE, "counts": {"attempts": 2, "resumes": 0, "restarts": 1, "disruptions": 0, "failures": 0}},
         ),
         Scenario("deleted", ((running(0), both(trains(0), is_deleted)),), _nothing_left, {}),
         RECREATED,

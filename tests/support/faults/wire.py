@@ -27,6 +27,8 @@ DELAY_SECONDS = 0.6
 """Less than half of what a Lease allows here, as seconds are of what it allows in a cluster."""
 LATE_SECONDS = 6.0
 """The most that a request of a dead process is under way."""
+LAG_SECONDS = 3.0
+"""Of a list that need not be consistent."""
 AWAY_SECONDS = 3.5
 """Longer than a Lease is kept without renewal."""
 FREEZE_SECONDS = 15.0
@@ -161,8 +163,9 @@ class Line:
             return asked.query
         revision = self._revision if asked.kind in ("Job", "PyTorchJob", "Pod") else None
         if asked.query.get("resourceVersion") == "0":
-            known = self.wire.namespace.revisions
-            revision = known[-6].number if len(known) > 6 else None
+            before = asyncio.get_running_loop().time() - LAG_SECONDS
+            older = (one.number for one in reversed(self.wire.namespace.revisions) if one.told < before)
+            revision = next(older, None)
         if revision is None:
             return asked.query
         return {**asked.query, "resourceVersion": str(revision), "resourceVersionMatch": "Exact"}
