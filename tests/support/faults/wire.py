@@ -164,8 +164,9 @@ class Line:
         revision = self._revision if asked.kind in ("Job", "PyTorchJob", "Pod") else None
         if asked.query.get("resourceVersion") == "0":
             before = asyncio.get_running_loop().time() - LAG_SECONDS
-            older = (one.number for one in reversed(self.wire.namespace.revisions) if one.told < before)
-            revision = next(older, None)
+            known = self.wire.namespace.revisions
+            older = (one.number for one in reversed(known) if one.told < before)
+            revision = next(older, known[0].number if known else None)
         if revision is None:
             return asked.query
         return {**asked.query, "resourceVersion": str(revision), "resourceVersionMatch": "Exact"}
