@@ -14,7 +14,7 @@ from sweeprun_volume.clock import Clock, Deadline
 from sweeprun_volume.formats import Context
 from sweeprun_volume.formats.contents import Plan, _threads, read_contents
 from sweeprun_volume.formats.own import OwnFormat
-from sweeprun_volume.hashing import READ_BYTES
+from sweeprun_volume.hashing import PIECE_BYTES
 from sweeprun_volume.operations import Volume
 
 from .measuring import Bench, Row, write_random
@@ -78,7 +78,7 @@ def read_plainly(files: list[Path], *, threads: int) -> None:
     lock = threading.Lock()
 
     def work() -> None:
-        buffer = bytearray(READ_BYTES)
+        buffer = bytearray(PIECE_BYTES)
         while True:
             with lock:
                 chunk = next(chunks, None)

@@ -15,7 +15,7 @@ import torch
 
 from sweeprun_protocol.manifest import ManifestFile
 from sweeprun_protocol.names import is_file_name
-from sweeprun_volume.hashing import WRITE_BYTES, ChunkHasher
+from sweeprun_volume.hashing import PIECE_BYTES, ChunkHasher
 from sweeprun_volume.operations import Volume
 
 RNG = "rng"
@@ -103,8 +103,8 @@ class _Hashed:
 
     def write(self, data: Any) -> int:
         view = memoryview(data).cast("B")
-        for at in range(0, len(view), WRITE_BYTES):
-            piece = view[at : at + WRITE_BYTES]
+        for at in range(0, len(view), PIECE_BYTES):
+            piece = view[at : at + PIECE_BYTES]
             self.hasher.update(piece)
             self._volume.write(self._descriptor, piece, self._path)
         return len(view)

@@ -47,9 +47,9 @@ def _twin(place: Path, path: Path, of: Path) -> Path:
     return of if path == place else of / path.relative_to(place)
 
 
-def _any(random: Random, place: Path, *, least: int = 1) -> Path | None:
-    fitting = [path for path in files_of(place) if path.stat().st_size >= least]
-    return random.choice(fitting) if fitting else None
+def _any(random: Random, place: Path) -> Path:
+    """A file that holds something."""
+    return random.choice([path for path in files_of(place) if path.stat().st_size])
 
 
 def _largest(place: Path) -> Path:
@@ -75,9 +75,8 @@ def _replace(path: Path, data: bytes) -> bool:
 
 
 def a_few_bytes_short(random: Random, place: Path, sample: Sample) -> bool:
-    path = _any(random, place, least=2)
-    assert path is not None
-    cut = random.randint(1, min(100, path.stat().st_size - 1))
+    path = _largest(place)
+    cut = random.randint(1, 100)
     _change(path, lambda data: data[:-cut])
     return True
 
@@ -90,7 +89,6 @@ def cut_off_anywhere(random: Random, place: Path, sample: Sample) -> bool:
 
 def an_empty_file(random: Random, place: Path, sample: Sample) -> bool:
     path = _any(random, place)
-    assert path is not None
     return _replace(path, b"")
 
 
@@ -154,25 +152,23 @@ def a_lost_tail(random: Random, place: Path, sample: Sample) -> bool:
 
 def trailing_garbage(random: Random, place: Path, sample: Sample) -> bool:
     path = _any(random, place)
-    assert path is not None
     _change(path, lambda data: data + random.randbytes(random.randint(1, 5000)))
     return True
 
 
 def trailing_zeros(random: Random, place: Path, sample: Sample) -> bool:
     path = _any(random, place)
-    assert path is not None
     _change(path, lambda data: data + bytes(random.choice([1, 22, PAGE, 100_000])))
     return True
 
 
 def overwritten_in_part(random: Random, place: Path, sample: Sample) -> bool:
-    """A second save into the same place was cut off: its first half, then what was there."""
+    """A second save into the same place was cut off: what it had written, up to nine tenths, then what was there."""
     path = _largest(place)
     new = _twin(place, path, sample.later).read_bytes()
 
     def overwrite(data: bytearray) -> bytearray:
-        at = random.randrange(1, min(len(data), len(new)))
+        at = random.randrange(1, min(len(data), len(new)) * 9 // 10)
         return bytearray(new[:at]) + data[at:]
 
     _change(path, overwrite)

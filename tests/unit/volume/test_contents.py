@@ -33,7 +33,7 @@ DATA = bytes(os.urandom(3 * CHUNK + 700))
 @pytest.fixture(autouse=True)
 def _small_chunks(monkeypatch):
     monkeypatch.setattr(contents, "CHUNK", CHUNK)
-    monkeypatch.setattr(contents, "READ_BYTES", READ)
+    monkeypatch.setattr(contents, "PIECE_BYTES", READ)
 
 
 @pytest.fixture(params=[1, 2, 4])

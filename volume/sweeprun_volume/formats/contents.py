@@ -18,7 +18,7 @@ from sweeprun_protocol.manifest import CHUNK, ManifestFile
 from sweeprun_protocol.reasons import RefusalReason
 from sweeprun_volume.crc import combine, crc32
 from sweeprun_volume.errors import UnsafeEntryError
-from sweeprun_volume.hashing import READ_BYTES, new_digest, preferred_algorithm
+from sweeprun_volume.hashing import PIECE_BYTES, new_digest, preferred_algorithm
 
 from . import Contents, Context, Refused
 
@@ -201,7 +201,7 @@ class _Reading:
         self._conclude()
 
     def _work(self) -> None:
-        buffer = memoryview(bytearray(READ_BYTES))
+        buffer = memoryview(bytearray(PIECE_BYTES))
         while True:
             with self._lock:
                 chunk = next(self._chunks, None)
