@@ -45,6 +45,8 @@ class World:
     def __init__(self, *, dies_after: int | None = None, **spec: Any) -> None:
         self.run: SweepRun = make_run(**spec)
         self.now: datetime = NOW
+        self.server_ahead = timedelta()
+        """The API server's clock, of the operator's."""
         self.children = Manifests(HelperImages(image="registry.test/operator:1"))
         self.jobs: dict[str, HelperJob] = {}
         self.workloads: dict[str, SeenWorkload] = {}
@@ -166,7 +168,8 @@ class World:
         assert self.current.outcome is not None, "no workload without a decided epoch"
         assert self.status.history[-1].attempt == number, "history knows an attempt before it exists"
         assert not self.pods, "no workload beside pods of another attempt"
-        found = make_workload(attempt=number, name=name, uid=f"uid-{name}", created=self.now)
+        created = self.now + self.server_ahead
+        found = make_workload(attempt=number, name=name, uid=f"uid-{name}", created=created)
         self.workloads[name] = found
 
     def _delete(self, action: Delete) -> None:

@@ -182,7 +182,8 @@ class Current(StatusModel):
     """When all pods of the attempt ran."""
     drained_time: datetime | None = None
     prepared_time: datetime | None = None
-    created_time: datetime | None = None
+    seen_time: datetime | None = None
+    """When the workload was first seen, by the operator's clock: the API server's may go hours before or behind it."""
 
 
 class PhaseSeconds(StatusModel):

@@ -77,7 +77,7 @@ def _remember(draft: Draft, scene: Scene) -> Draft:
         pod_uids=uids,
         ended_pod_uids=ended,
         workload_uid=current.workload_uid or (workload.uid if workload is not None else None),
-        created_time=current.created_time or (workload.created if workload is not None else None),
+        seen_time=current.seen_time or (draft.now if workload is not None else None),
         disruption=_sign(scene, current.disruption),
     )
 
@@ -111,19 +111,17 @@ def _starting(draft: Draft, scene: Scene) -> Draft:
 
 
 def _admitted(draft: Draft) -> datetime:
-    """The creation, unless the workload was seen queued after it."""
+    """The first sight, unless the workload was seen queued after it."""
     queued = draft.status.condition(ConditionType.SUSPENDED)
     if queued is not None and queued.reason == "Queued":
         return draft.now
-    return draft.current.created_time or draft.now
+    return draft.current.seen_time or draft.now
 
 
 def _ran(draft: Draft, began: datetime) -> Draft:
-    created = draft.current.created_time or began
+    seen = draft.current.seen_time or began
     draft = draft.enter(State.RUNNING, running_time=draft.now).unstuck()
-    draft = history.with_seconds(
-        draft, queue=(began - created).total_seconds(), start=(draft.now - began).total_seconds()
-    )
+    draft = history.with_seconds(draft, queue=(began - seen).total_seconds(), start=(draft.now - began).total_seconds())
     count = sum(draft.current.replicas.values())
     return draft.tell("Running", f"all {count} pods of attempt {draft.current.attempt} run")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
 from support.observations import make_report, make_resume
@@ -219,6 +221,16 @@ def test_an_attempt_whose_pods_do_not_all_run_in_time_never_started():
     assert world.status.history[0].cause == "NeverStarted"
     assert "0 of 2 pods ran within 300 s" in world.status.history[0].evidence
     assert (world.status.counts.never_started, world.status.counts.failures) == (1, 0)
+
+
+@pytest.mark.parametrize("hours", [-3, 3])
+def test_the_start_time_is_counted_by_one_clock(hours):
+    world = World(limits={"startTimeoutSeconds": 300}).settle()
+    world.server_ahead = timedelta(hours=hours)
+    world.answer(make_report(0, Outcome.FRESH)).later(299)
+    assert world.current.state is State.STARTING
+    world.later(1)
+    assert world.status.history[0].cause == "NeverStarted"
 
 
 def test_the_start_time_stands_still_in_the_queue():
