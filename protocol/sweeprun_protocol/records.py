@@ -194,6 +194,9 @@ class Decision:
     completion: CompletionPolicy
     checkpoint_directory: str
     """As in spec.checkpoint.directory, `{epoch}` not expanded: the next prepare finds this epoch's files by it."""
+    foreign: Optional[str] = None
+    """Name, beside the decision, of the record of all foreign checkpoints as they were when it was made. By name, since
+    a prepare that died before it decided may have left another one. Absent where no attempt may start."""
 
     def to_dict(self) -> dict[str, Any]:
         return plain(
@@ -209,6 +212,7 @@ class Decision:
                 "slots": list(self.slots),
                 "completion": str(self.completion),
                 "checkpointDirectory": self.checkpoint_directory,
+                "foreign": self.foreign,
             }
         )
 
@@ -230,6 +234,7 @@ class Decision:
             slots=tuple(slots),
             completion=fields.choice("completion", CompletionPolicy),
             checkpoint_directory=read_relative(fields, "checkpointDirectory"),
+            foreign=fields.optional("foreign", lambda name: read_file_name(fields, name)),
         )
 
 

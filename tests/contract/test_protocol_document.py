@@ -58,7 +58,7 @@ FILES = [
             layout.TRASH,
         )
     ),
-    *(survey.INIT_OF_RUN, decisions._SEEN, operations.TEMPORARY_PREFIX, quarantine.VERDICT_SUFFIX),
+    *(survey.INIT_OF_RUN, "foreign-<hash>.json", operations.TEMPORARY_PREFIX, quarantine.VERDICT_SUFFIX),
     *("decision.json", "start-<slot>.json", "end-<slot>.json", "library.json", "complete.json"),
     layout.step_name(500, 9),
     str(layout.VerdictName("<key>", 10, Level.FULL, VerdictKind.FIRST)),

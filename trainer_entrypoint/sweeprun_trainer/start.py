@@ -21,7 +21,7 @@ from sweeprun_protocol.reasons import Format
 from sweeprun_protocol.records import StartRecord
 from sweeprun_volume.claims import highest_epoch
 from sweeprun_volume.clock import Clock
-from sweeprun_volume.decisions import read_seen
+from sweeprun_volume.decisions import read_decision, read_seen
 from sweeprun_volume.errors import TooManyEntriesError, UnsafeEntryError, VolumeError
 from sweeprun_volume.formats.tree import facts_of
 from sweeprun_volume.operations import FILE, Volume
@@ -176,7 +176,10 @@ def _check_foreign(place: Place, path: str) -> Optional[str]:
     facts = facts_of(place.volume, path)
     if facts is None:
         return "it is no checkpoint: a device, a link inside, or too many files"
-    pinned = read_seen(place.volume, place.layout, place.run.epoch).get(path)
+    decision = read_decision(place.volume, place.layout, place.run.epoch)
+    if decision is None:
+        return f"epoch {place.run.epoch} has no decision"
+    pinned = read_seen(place.volume, place.layout, decision).get(path)
     if pinned is None:
         return "prepare did not see it"
     if not facts.same_content(pinned):

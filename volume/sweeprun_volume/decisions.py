@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import posixpath
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Optional
 
-from sweeprun_protocol.codec import Fields, RecordError, dump
+from sweeprun_protocol.codec import Fields, RecordError, dump, parse
 from sweeprun_protocol.layout import RunLayout
 from sweeprun_protocol.reasons import BlockedReason, CompletionPolicy, Outcome, StartReason
 from sweeprun_protocol.records import Claim, Decision, read_relative, read_whole
@@ -20,12 +21,12 @@ from .operations import Volume
 from .records_io import publish_record, read_record
 
 MAX_DECISION_BYTES = 8 << 20
-_SEEN = "foreign.json"
 
 
 @dataclass(frozen=True)
 class Seen:
-    """`epochs/<E>/foreign.json`: foreign files before the attempt of E; one that changed since is the attempt's."""
+    """`epochs/<E>/foreign-<hash>.json`: foreign files before the attempt of E; one that changed since is the attempt's.
+    The hash is that of its bytes, and the decision names it."""
 
     epoch: int
     files: Mapping[str, FileFacts]
@@ -129,10 +130,13 @@ def publish_decision(volume: Volume, layout: RunLayout, claim: Claim, decision: 
     Raises Stopped where a later prepare closed the epoch.
     """
     path = layout.decision(decision.epoch)
+    before = dump(seen.to_dict())
+    decision = replace(decision, foreign=_seen_name(before))
     data = dump(decision.to_dict())
-    if max(len(data), len(dump(seen.to_dict()))) > MAX_DECISION_BYTES:
+    if max(len(data), len(before)) > MAX_DECISION_BYTES:
         raise RecordError(path, f"would be larger than {MAX_DECISION_BYTES} bytes: too many checkpoints to keep apart")
-    publish_record(volume, _seen_path(layout, decision.epoch), seen)
+    volume.make_directories(layout.epoch(decision.epoch))
+    volume.publish(posixpath.join(layout.epoch(decision.epoch), _seen_name(before)), before)
     if volume.publish(path, data):
         return decision
     found = _required(volume, layout, decision.epoch)
@@ -142,16 +146,21 @@ def publish_decision(volume: Volume, layout: RunLayout, claim: Claim, decision: 
     return found
 
 
-def read_seen(volume: Volume, layout: RunLayout, epoch: int) -> Mapping[str, FileFacts]:
-    path = _seen_path(layout, epoch)
-    seen = read_record(volume, path, Seen.from_value, limit=MAX_DECISION_BYTES)
-    if seen is None:
-        raise RecordError(path, f"is missing, though epoch {epoch} was decided")
-    return seen.files
+def read_seen(volume: Volume, layout: RunLayout, decision: Decision) -> Mapping[str, FileFacts]:
+    """Foreign checkpoints as they were when it was decided. Raises RecordError where they are not what it names."""
+    if decision.foreign is None:
+        raise RecordError(layout.decision(decision.epoch), "names no record of foreign checkpoints")
+    path = posixpath.join(layout.epoch(decision.epoch), decision.foreign)
+    data = volume.read(path, limit=MAX_DECISION_BYTES)
+    if data is None:
+        raise RecordError(path, f"is missing, though epoch {decision.epoch} was decided")
+    if _seen_name(data) != decision.foreign:
+        raise RecordError(path, "is not what the decision names: it was changed")
+    return Seen.from_value(parse(data, where=path, limit=MAX_DECISION_BYTES), path).files
 
 
-def _seen_path(layout: RunLayout, epoch: int) -> str:
-    return posixpath.join(layout.epoch(epoch), _SEEN)
+def _seen_name(data: bytes) -> str:
+    return f"foreign-{hashlib.sha256(data).hexdigest()[:16]}.json"
 
 
 def gives_way(decision: Decision) -> bool:

@@ -357,7 +357,7 @@ class _Preparation:
         return self.volume.exists(posixpath.join(run.standing.layout.directory, ref.path))
 
     def _candidates(self, run: Run, inventory: Inventory, decided: Optional[Decision]) -> list[Candidate]:
-        seen = read_seen(self.volume, run.standing.layout, decided.epoch) if decided is not None else {}
+        seen = read_seen(self.volume, run.standing.layout, decided) if decided is not None else {}
         found = eligible(inventory.judged, decided=decided, seen=seen)
         limit = self.request.from_step
         return [self._with_pinned_digest(item) for item in found if limit is None or item.step <= limit]
@@ -400,7 +400,7 @@ class _Preparation:
         if not decision.refused and not restarts:
             return
         still_head(self.volume, layout, claim)
-        seen = read_seen(self.volume, layout, decision.epoch)
+        seen = read_seen(self.volume, layout, decision)
         quarantine.quarantine(self.volume, layout, decision, seen)
         if not restarts:
             return
@@ -432,7 +432,7 @@ class _Preparation:
         """All checkpoints were refused: the old run points to its successor before that one is claimed."""
         old = run.standing
         still_head(self.volume, old.layout, claim)
-        seen = read_seen(self.volume, old.layout, decision.epoch)
+        seen = read_seen(self.volume, old.layout, decision)
         quarantine.quarantine(self.volume, old.layout, decision, seen)
         self.report = replace(
             self.report,

@@ -161,7 +161,7 @@ class _Reader:
         )
         earlier = [self._of_epoch(directory, one.epoch) for one in self._view.epochs if EPOCH_PLACEHOLDER in directory]
         every = {item.path: item for items in (*earlier, list(found.present)) for item in items}
-        seen = read_seen(volume, layout, decided.epoch)
+        seen = read_seen(volume, layout, decided)
         usable = {one.path: one for one in eligible(found.judged, decided=decided, seen=seen)}
         ordered = sorted(every.values(), key=lambda item: (item.step, item.path))
         examiner = Examiner(

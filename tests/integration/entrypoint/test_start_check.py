@@ -1,5 +1,6 @@
 """The start check fails closed: what it does not prove starts nothing of the user's command."""
 
+import hashlib
 import json
 import os
 import signal
@@ -138,13 +139,27 @@ def removed(file):
 
 
 def unknown_to_prepare(file):
-    seen = next(file.parents[1].glob("epochs/2/foreign.json"))
-    seen.write_text(json.dumps({"epoch": 2, "files": []}))
+    decide_with(file, lambda text: json.dumps({"epoch": 2, "files": []}))
 
 
 def seen_in_a_way_nobody_writes(file):
-    seen = next(file.parents[1].glob("epochs/2/foreign.json"))
-    seen.write_text(seen.read_text().replace('"mtimeNs":"', '"mtimeNs":"\\u00b2'))
+    decide_with(file, lambda text: text.replace('"mtimeNs":"', '"mtimeNs":"\\u00b2'))
+
+
+def decide_with(file, change):
+    """As if prepare had seen other foreign files, and said so in its decision."""
+    epoch = file.parents[1] / "epochs/2"
+    (seen,) = epoch.glob("foreign-*.json")
+    changed = change(seen.read_text()).encode()
+    name = f"foreign-{hashlib.sha256(changed).hexdigest()[:16]}.json"
+    (epoch / name).write_bytes(changed)
+    decision = epoch / "decision.json"
+    decision.write_text(decision.read_text().replace(seen.name, name))
+
+
+def seen_and_changed_afterwards(file):
+    (seen,) = (file.parents[1] / "epochs/2").glob("foreign-*.json")
+    seen.write_text(seen.read_text().replace('"epoch":2', '"epoch":3'))
 
 
 @pytest.mark.parametrize(
@@ -155,6 +170,7 @@ def seen_in_a_way_nobody_writes(file):
         (removed, ExitCode.RESUME_POINT_LOST),
         (unknown_to_prepare, ExitCode.RESUME_POINT_LOST),
         (seen_in_a_way_nobody_writes, ExitCode.VOLUME_UNUSABLE),
+        (seen_and_changed_afterwards, ExitCode.VOLUME_UNUSABLE),
     ],
 )
 def test_a_foreign_file_that_is_not_what_prepare_read_starts_nothing(pod, run, change, code):

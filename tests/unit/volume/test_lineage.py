@@ -6,10 +6,12 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from support.volume_checkpoints import saved
+from support.volume_crash import DiedError
 from support.volume_sweep import Sweep
 from sweeprun_protocol.reasons import Outcome, StartReason
 from sweeprun_volume.lineage import kept
@@ -103,6 +105,23 @@ def test_a_foreign_file_of_an_abandoned_branch_is_not_read_and_one_written_anew_
     sweep.put("step-200.pt", saved({"step": 200, "anew": True}))
     report = sweep.prepare()
     assert (report.checkpoint.step, report.checkpoint.epoch) == (200, 3)
+
+
+def test_what_a_prepare_saw_that_died_before_it_decided_is_not_what_its_retry_saw(sweep):
+    sweep.prepare()
+    sweep.put("step-100.pt", saved({"step": 100}))
+    request = sweep.next_request()
+
+    def dies(operation, path):
+        if path.endswith("decision.json"):
+            raise DiedError(path)
+
+    with pytest.raises(DiedError):
+        sweep.ask(request, before=dies)
+    sweep.put("step-200.pt", saved({"step": 200}))
+    assert sweep.prepare(from_step=150).checkpoint.step == 100
+    assert len(list((sweep.directory() / "epochs" / "2").glob("foreign-*.json"))) == 2
+    assert sweep.prepare().checkpoint.step == 100, "step 200 was there when epoch 2 was decided: nobody committed it"
 
 
 def test_where_training_code_commits_with_a_manifest_its_other_files_are_no_checkpoints(sweep):
