@@ -122,17 +122,15 @@ async def test_a_workload_whose_master_ends_well_has_succeeded(cluster):
 
 
 async def test_every_pod_knows_its_rank_and_the_port_they_meet_at(cluster, tmp_path):
-    code = "import os; print(os.environ['RANK'], os.environ['WORLD_SIZE'], os.environ['MASTER_PORT'])"
-    await train(cluster, master=code, worker=code)
-
-    def said():
-        """The job has succeeded with its master: the worker may speak later."""
-        words = [log.read_text().split() for log in (tmp_path / "logs").glob("*/pytorch.log")]
-        return len(words) == 2 and all(words) and sorted(words)
-
-    master, worker = await until(said, "both have spoken")
-    assert (master[:2], worker[:2]) == (["0", "2"], ["1", "2"])
-    assert master[2] == worker[2]
+    code = "import os, time; print(os.environ['RANK'], os.environ['WORLD_SIZE'], os.environ['MASTER_PORT'], flush=True)"
+    spoken = tmp_path / "spoken"
+    # the job has succeeded with its master, and its workers are then ended
+    master = f"{code}\nwhile not os.path.exists({str(spoken)!r}): time.sleep(0.01)"
+    await train(cluster, master=master, worker=f"{code}; open({str(spoken)!r}, 'w').close()")
+    await until(lambda: "Succeeded" in conditions(cluster, "PyTorchJob", "run-a0"), "the PyTorchJob succeeded")
+    said = sorted(log.read_text().split() for log in (tmp_path / "logs").glob("*/pytorch.log"))
+    assert [words[:2] for words in said] == [["0", "2"], ["1", "2"]]
+    assert said[0][2] == said[1][2]
 
 
 async def test_a_replica_that_fails_ends_the_others_with_grace(cluster):
