@@ -25,10 +25,9 @@ async def test_a_process_that_slept_while_another_took_over_does_no_harm(told, f
     assert found.lives >= 2
 
 
-@pytest.mark.parametrize("minutes", [-180, 20])
+@pytest.mark.parametrize("minutes", [-180, 180])
 async def test_clocks_that_differ_change_nothing_where_the_lease_goes_over(told, minutes):
-    """The first process has the odd clock; it loses its Lease in the middle. Ahead by more than startTimeoutSeconds,
-    a clock would call every attempt one that never started."""
+    """The first process has the odd clock; it loses its Lease in the middle."""
     fault = Fault(Kind.FREEZE, "put-SweepRun", 6, 4)
     found = await told.one(Schedule("evicted", (fault,)), ahead=timedelta(minutes=minutes))
     assert found.violations == []
