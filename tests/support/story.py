@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,13 +151,19 @@ class Story:
     def checkpoints(self) -> list[tuple[int, int, Path]]:
         """(step, epoch, path) of what looks committed, by the example's names: both scripts put the step last."""
         found = []
-        for path in self.run_directory.glob("checkpoints/**/*"):
-            parsed = parse_step_name(path.name)
-            if path.is_dir() and parsed and (path / "manifest.json").exists():
-                found.append((*parsed, path))
-            elif path.is_file() and path.suffix == ".pt" and path.stem.startswith("step-"):
-                epoch = int(path.parent.name) if path.parent.name.isdigit() else 0
-                found.append((int(path.stem.split("-")[-1]), epoch, path))
+        # a commit renames its directory under the walk, which os.walk passes over and Path.glob does not
+        for directory, below, files in os.walk(self.run_directory / "checkpoints"):
+            place = Path(directory)
+            for name in below:
+                parsed = parse_step_name(name)
+                if parsed and (place / name / "manifest.json").exists():
+                    found.append((*parsed, place / name))
+            below[:] = [name for name in below if not name.startswith(".") and not parse_step_name(name)]
+            for name in files:
+                path = place / name
+                if path.suffix == ".pt" and path.stem.startswith("step-"):
+                    epoch = int(place.name) if place.name.isdigit() else 0
+                    found.append((int(path.stem.split("-")[-1]), epoch, path))
         return sorted(found, key=lambda item: item[:2])
 
     def wait_step(self, step: int, *, timeout: float = 180) -> None:
