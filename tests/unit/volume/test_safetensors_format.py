@@ -126,10 +126,6 @@ def test_the_parts_of_ranks_without_an_index_are_never_judged_complete(samples):
 # -- one file ----------------------------------------------------------------------------------------------------------
 
 
-def _header_of(data):
-    return data[8 : 8 + int.from_bytes(data[:8], "little")]
-
-
 DAMAGE = {
     "empty": (lambda data: b"", "Truncated"),
     "seven bytes": (lambda data: data[:7], "Truncated"),

@@ -67,10 +67,6 @@ class SafetensorsFormat:
         return Checked(contents.digest, total, total, NOTE, contents=contents)
 
 
-def _belongs_to_several(name: str) -> bool:
-    return name.endswith(SAFETENSORS_INDEX_SUFFIX) or (name.endswith(SUFFIX) and is_part(name))
-
-
 def _step(sighting: Sighting, named: Optional[int], first: Optional[str]) -> int:
     if named is not None:
         return named
