@@ -11,7 +11,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any, Optional
 
-from .codec import Fields, RecordError, as_dicts, dump, parse, plain
+from .codec import Fields, as_dicts, dump, parse, plain
 from .layout import MAX_EPOCH, MAX_STEP
 from .records import read_relative, read_run_id
 
@@ -101,12 +101,7 @@ class Manifest:
             fields.fail("version", f"is not {VERSION}: written by another version of SweepRun")
         if fields.integer("chunkBytes") != CHUNK:
             fields.fail("chunkBytes", f"is not {CHUNK}")
-        algorithm = fields.text("algorithm", most=32)
-        if algorithm not in ALGORITHMS:
-            fields.fail("algorithm", f"is none of {', '.join(ALGORITHMS)}")
-        files = tuple(fields.records("files", ManifestFile.from_value, most=MAX_FILES))
-        if len({file.path for file in files}) != len(files):
-            raise RecordError(where, "names a file twice")
+        algorithm, files = read_algorithm(fields, "algorithm"), read_files(fields)
         return Manifest(
             run_id=read_run_id(fields, "runId"),
             epoch=fields.integer("epoch", least=1, most=MAX_EPOCH),
@@ -122,6 +117,20 @@ class Manifest:
             torch_version=fields.optional("torchVersion", lambda name: fields.text(name, most=64)),
             time=fields.number("time"),
         )
+
+
+def read_algorithm(fields: Fields, name: str) -> str:
+    algorithm = fields.text(name, most=32)
+    if algorithm not in ALGORITHMS:
+        fields.fail(name, f"is none of {', '.join(ALGORITHMS)}")
+    return algorithm
+
+
+def read_files(fields: Fields) -> tuple[ManifestFile, ...]:
+    files = tuple(fields.records("files", ManifestFile.from_value, most=MAX_FILES))
+    if len({file.path for file in files}) != len(files):
+        fields.fail("files", "names a file twice")
+    return files
 
 
 def digest_of(data: bytes) -> str:

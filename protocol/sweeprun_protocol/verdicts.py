@@ -7,7 +7,7 @@ from typing import Any, Optional
 
 from .codec import Fields, as_dicts, plain
 from .layout import MAX_EPOCH, VerdictName, verdict_key
-from .manifest import ALGORITHMS, MAX_FILE_BYTES, MAX_FILES, ManifestFile
+from .manifest import MAX_FILE_BYTES, ManifestFile, read_algorithm, read_files
 from .reasons import Format, Level, VerdictKind
 from .records import Refusal, read_digest, read_relative, read_whole
 
@@ -94,7 +94,7 @@ class Verdict:
     @staticmethod
     def from_value(value: Any, where: str) -> Verdict:
         fields = Fields(value, where)
-        algorithm = fields.optional("algorithm", lambda name: _algorithm(fields, name))
+        algorithm = fields.optional("algorithm", lambda name: read_algorithm(fields, name))
         verdict = Verdict(
             path=read_relative(fields, "path"),
             format=fields.choice("format", Format),
@@ -115,22 +115,8 @@ class Verdict:
             world_size=fields.optional("worldSize", lambda name: fields.integer(name, least=1, most=1 << 20)),
             note=fields.text("note", most=MAX_NOTE),
             algorithm=algorithm,
-            files=_files(fields) if algorithm is not None else (),
+            files=read_files(fields) if algorithm is not None else (),
         )
         if verdict.refusal is not None and (verdict.refusal.path != verdict.path or algorithm is not None):
             fields.fail("refusal", "is that of another path, or stands beside digests")
         return verdict
-
-
-def _algorithm(fields: Fields, name: str) -> str:
-    algorithm = fields.text(name, most=32)
-    if algorithm not in ALGORITHMS:
-        fields.fail(name, f"is none of {', '.join(ALGORITHMS)}")
-    return algorithm
-
-
-def _files(fields: Fields) -> tuple[ManifestFile, ...]:
-    files = tuple(fields.records("files", ManifestFile.from_value, most=MAX_FILES))
-    if len({file.path for file in files}) != len(files):
-        fields.fail("files", "names a file twice")
-    return files

@@ -39,10 +39,8 @@ def take_inventory(
 ) -> Inventory:
     """`directory` and `epoch` are those of the next attempt; `directory` may hold `{epoch}`. `last_step` is what the
     last attempt tells of: its checkpoint is asked for by name, since listings of network file systems lag."""
-    before = fixed_part(directory)
-    if decided is not None:
-        before = _expand(decided.checkpoint_directory, decided.epoch)
-    judged = _find(volume, layout, before, chosen)
+    before = _written_before(decided, directory)
+    judged = find_checkpoints(volume, layout, before, chosen)
     if decided is not None:
         if last_step is not None and chosen in (Format.AUTO, Format.SWEEPRUN):
             path = posixpath.join(before, step_name(last_step, decided.epoch))
@@ -52,19 +50,22 @@ def take_inventory(
         judged += _by_name(volume, layout, inherited, {item.path for item in judged})
     after = _expand(directory, epoch)
     known = {item.path for item in judged}
-    others = [] if after == before else _find(volume, layout, after, chosen)
+    others = [] if after == before else find_checkpoints(volume, layout, after, chosen)
     present = judged + [item for item in others if item.path not in known]
     return Inventory(tuple(judged), tuple(present))
 
 
 def searched(decided: Optional[Decision], directory: str, epoch: int) -> list[str]:
     """Directories that `take_inventory` looks into, and those that hold them; below the run directory, outer first."""
-    before = fixed_part(directory) if decided is None else _expand(decided.checkpoint_directory, decided.epoch)
     found: dict[str, None] = {}
-    for place in (before, _expand(directory, epoch)):
+    for place in (_written_before(decided, directory), _expand(directory, epoch)):
         parts = place.split("/")
         found.update(dict.fromkeys("/".join(parts[:count]) for count in range(1, len(parts) + 1)))
     return list(found)
+
+
+def _written_before(decided: Optional[Decision], directory: str) -> str:
+    return fixed_part(directory) if decided is None else _expand(decided.checkpoint_directory, decided.epoch)
 
 
 def _expand(directory: str, epoch: int) -> str:
@@ -79,10 +80,6 @@ def fixed_part(directory: str) -> str:
             break
         parts.append(part)
     return "/".join(parts)
-
-
-def _find(volume: Volume, layout: RunLayout, directory: str, chosen: Format) -> list[Found]:
-    return find_checkpoints(volume, layout, directory, chosen)
 
 
 def _by_name(volume: Volume, layout: RunLayout, refs: list[CheckpointRef], known: set[str]) -> list[Found]:

@@ -22,8 +22,7 @@ from dataclasses import dataclass, field
 from typing import Optional
 
 from sweeprun_protocol.codec import RecordError
-from sweeprun_protocol.layout import MANIFEST, RunLayout, parse_step_name
-from sweeprun_protocol.manifest import MAX_MANIFEST_BYTES, Manifest
+from sweeprun_protocol.layout import RunLayout, parse_step_name
 from sweeprun_protocol.prepare import PrepareRequest
 from sweeprun_protocol.reasons import Format, Level
 from sweeprun_protocol.records import CheckpointRef, Claim, Decision
@@ -32,6 +31,7 @@ from . import quarantine, trash
 from .clock import Clock, Deadline
 from .errors import OutOfTimeError, TooManyEntriesError, UnsafeEntryError, VolumeError
 from .formats import Context, Refused
+from .formats.own import read_manifest
 from .lineage import Candidate, kept
 from .operations import Volume
 from .validate import check
@@ -168,11 +168,10 @@ class _Tidying:
     def _is_ours(self, ref: CheckpointRef, place: str) -> bool:
         """By its manifest, which is not read through a link."""
         try:
-            data = self.volume.read(posixpath.join(place, MANIFEST), limit=MAX_MANIFEST_BYTES)
-            manifest = Manifest.decode(data, where=place) if data is not None else None
-        except (RecordError, UnsafeEntryError):
+            manifest, _ = read_manifest(self.volume, place)
+        except (Refused, UnsafeEntryError):
             return False
-        if manifest is None or not manifest.resumable:
+        if not manifest.resumable:
             return False
         return (manifest.run_id, manifest.step, manifest.epoch) == (self.claim.run_id, ref.step, ref.epoch)
 

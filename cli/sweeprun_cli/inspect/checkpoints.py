@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from sweeprun_protocol.codec import RecordError
-from sweeprun_protocol.layout import MANIFEST, RunLayout
-from sweeprun_protocol.manifest import MAX_MANIFEST_BYTES, Manifest
+from sweeprun_protocol.layout import RunLayout
 from sweeprun_protocol.reasons import Format, Level, RefusalReason
 from sweeprun_protocol.records import Refusal
 from sweeprun_protocol.verdicts import Verdict
 from sweeprun_volume.clock import Clock, Deadline
 from sweeprun_volume.errors import OutOfTimeError, UnsafeEntryError, VolumeError
-from sweeprun_volume.formats import Checked, Context, Recognised, Refused, Sighting, formats_of
-from sweeprun_volume.formats.finding import find_checkpoints
+from sweeprun_volume.formats import Checked, Context, Refused, formats_of
+from sweeprun_volume.formats.finding import find_checkpoints, recognise
+from sweeprun_volume.formats.own import read_manifest
 from sweeprun_volume.formats.tree import facts_of
 from sweeprun_volume.lineage import Candidate, FileFacts, Found
-from sweeprun_volume.operations import DIRECTORY, Entry, Volume
+from sweeprun_volume.operations import Entry, Volume
 from sweeprun_volume.validate import check
 from sweeprun_volume.verdicts import Journal, refusal_of
 
@@ -152,11 +150,10 @@ class Examiner:
         """Run of the manifest, where no run says which one it should be; empty where the check will refuse it."""
         if candidate.format is not Format.SWEEPRUN:
             return ""
-        path = posixpath.join(self._layout.directory, candidate.path, MANIFEST)
+        place = posixpath.join(self._layout.directory, candidate.path)
         try:
-            data = self._volume.read(path, limit=MAX_MANIFEST_BYTES)
-            return Manifest.decode(data, where=path).run_id if data is not None else ""
-        except (RecordError, UnsafeEntryError, VolumeError):
+            return read_manifest(self._volume, place)[0].run_id
+        except (Refused, UnsafeEntryError, VolumeError):
             return ""
 
 
@@ -205,22 +202,11 @@ def checkpoints_in(volume: Volume) -> list[Found]:
 
 
 def checkpoint_at(volume: Volume, name: str) -> Found | None:
-    """The entry `name` of the volume's root, where that is a checkpoint. Raises VolumeError."""
+    """The entry `name` of the volume's root, where that is a checkpoint. Raises UnsafeEntryError, VolumeError."""
     facts = volume.facts(name)
     if facts is None:
         return None
-    listing = volume.entries(name) if facts.kind == DIRECTORY else None
-    sighting = Sighting(volume, name, Entry(name, facts.kind), listing)
-    for kind, recognised in _recognised(sighting):
-        return Found(kind, name, recognised.step, recognised.epoch, facts_of(volume, name))
-    return None
-
-
-def _recognised(sighting: Sighting) -> Iterator[tuple[Format, Recognised]]:
-    for candidate in formats_of(Format.AUTO):
-        recognised = candidate.recognise(sighting)
-        if recognised is not None:
-            yield candidate.kind, recognised
+    return recognise(volume, name, name, Entry(name, facts.kind), formats_of(Format.AUTO), own=True)
 
 
 def at(seconds: float) -> str:

@@ -24,7 +24,7 @@ from .dcp_items import ItemSpans, read_items
 from .dcp_metadata import MAX_ITEMS, Corners, Interval, Saved, Tensor, read_metadata, shown
 from .pickle_tokens import Limits
 from .torch_zip import SUFFIXES, plan_file, step_in_name
-from .tree import walk_files
+from .tree import require_text, walk_files
 from .zip_directory import Source
 
 MAX_METADATA_BYTES = 256 << 20
@@ -56,7 +56,7 @@ class DcpFormat:
         return Recognised(step or 0)
 
     def check(self, context: Context, path: str, *, step: int, epoch: int) -> Checked:  # noqa: ARG002
-        _require_text(path)
+        require_text(path)
         planned = plan_directory(context, posixpath.join(context.layout.directory, path), "")
         if _LIGHTNING.fullmatch(posixpath.basename(path)) and LIGHTNING_METADATA not in planned.names:
             text = f"no {LIGHTNING_METADATA}, which Lightning writes last: the save was interrupted"
@@ -115,13 +115,6 @@ def _is_part(name: str) -> bool:
     return name == METADATA or any(pattern.fullmatch(name) for pattern in (_SHARD, _RANK_METADATA, _UNFINISHED))
 
 
-def _require_text(path: str) -> None:
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        raise Refused(RefusalReason.STRUCTURE, "its name is no UTF-8: no pod could be told of it") from None
-
-
 class _Directory:
     def __init__(self, context: Context, place: str, prefix: str, files: Mapping[str, Facts]) -> None:
         self._context = context
@@ -131,7 +124,7 @@ class _Directory:
 
     def plan(self) -> Planned:
         for name in sorted(self._files):
-            _require_text(name)
+            require_text(name)
         saves = self._read_saves(self._metadata_names())
         check_tiling(saves)
         files = self._check_files(saves)

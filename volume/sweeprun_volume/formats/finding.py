@@ -50,7 +50,7 @@ def find_checkpoints(volume: Volume, layout: RunLayout, directory: str, chosen: 
                 continue
             path = posixpath.join(below, entry.name)
             place = posixpath.join(layout.directory, path)
-            item = _recognise(volume, path, place, entry, formats, own=below == directory)
+            item = recognise(volume, path, place, entry, formats, own=below == directory)
             if item is not None:
                 found.append(item)
             elif entry.kind == DIRECTORY and depth < MAX_DEPTH and parse_step_name(entry.name) is None:
@@ -58,10 +58,14 @@ def find_checkpoints(volume: Volume, layout: RunLayout, directory: str, chosen: 
     return found
 
 
-def _recognise(
+def recognise(
     volume: Volume, path: str, place: str, entry: Entry, formats: Sequence[CheckpointFormat], *, own: bool
 ) -> Optional[Found]:
-    """`own`: our own format lies directly in the checkpoint directory and nowhere else; a copy below is no commit."""
+    """The entry at `place`, from the volume's root, where that is a checkpoint; `path` is what its record would say.
+
+    `own`: our own format lies directly in the checkpoint directory and nowhere else; a copy below is no commit.
+    Raises TooManyEntriesError, UnsafeEntryError, VolumeError.
+    """
     listing = volume.entries(place) if entry.kind == DIRECTORY and parse_step_name(entry.name) is None else None
     sighting = Sighting(volume, place, entry, listing)
     for candidate in formats:

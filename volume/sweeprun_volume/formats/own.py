@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Mapping
 from typing import Optional
 
 from sweeprun_protocol.codec import RecordError
@@ -10,7 +11,7 @@ from sweeprun_protocol.layout import MANIFEST, parse_step_name
 from sweeprun_protocol.manifest import MAX_MANIFEST_BYTES, Manifest, digest_of
 from sweeprun_protocol.reasons import Format, Level, RefusalReason
 from sweeprun_volume.errors import UnsafeEntryError
-from sweeprun_volume.operations import Volume
+from sweeprun_volume.operations import Facts, Volume
 
 from . import Checked, Context, Recognised, Refused, Sighting
 from .contents import Plan, read_contents
@@ -28,23 +29,20 @@ class OwnFormat:
     def check(self, context: Context, path: str, *, step: int, epoch: int) -> Checked:
         place = posixpath.join(context.layout.directory, path)
         try:
-            manifest, digest = _read_manifest(context.volume, place)
+            manifest, digest = read_manifest(context.volume, place)
             _check_identity(manifest, run_id=context.run_id, step=step, epoch=epoch)
-            _check_file_set(context.volume, place, manifest)
+            found = _check_file_set(context.volume, place, manifest)
             if context.level is Level.FAST:
                 note = "sizes were compared, contents were not (validation level Fast)"
                 return Checked(digest, 0, sum(file.size for file in manifest.files), note, manifest.world_size)
-            return Checked(digest, _check_contents(context, place, manifest), world_size=manifest.world_size)
+            size = _check_contents(context, place, manifest, found)
+            return Checked(digest, size, world_size=manifest.world_size)
         except UnsafeEntryError as error:
             raise Refused(RefusalReason.NOT_A_REGULAR_FILE, str(error), entry=posixpath.basename(error.path)) from None
 
 
-def manifest_digest(volume: Volume, place: str) -> str:
-    """Digest of the checkpoint at `place` by its manifest alone. Raises Refused."""
-    return _read_manifest(volume, place)[1]
-
-
-def _read_manifest(volume: Volume, place: str) -> tuple[Manifest, str]:
+def read_manifest(volume: Volume, place: str) -> tuple[Manifest, str]:
+    """Of the checkpoint at `place`, and its digest. Raises Refused, UnsafeEntryError, VolumeError."""
     path = posixpath.join(place, MANIFEST)
     data = volume.read(path, limit=MAX_MANIFEST_BYTES)
     if data is None:
@@ -68,32 +66,32 @@ def _check_identity(manifest: Manifest, *, run_id: str, step: int, epoch: int) -
         raise Refused(RefusalReason.NOT_RESUMABLE, "the manifest says that this holds weights only", entry=MANIFEST)
 
 
-def _check_file_set(volume: Volume, place: str, manifest: Manifest) -> None:
+def _check_file_set(volume: Volume, place: str, manifest: Manifest) -> dict[str, Facts]:
+    """Files by their paths below `place`: those that the manifest names, with their sizes, and no others."""
     expected = {file.path: file.size for file in manifest.files}
     if not expected:
         raise Refused(RefusalReason.MANIFEST_INVALID, "the manifest names no file", entry=MANIFEST)
     if MANIFEST in expected:
         raise Refused(RefusalReason.MANIFEST_INVALID, "the manifest names itself", entry=MANIFEST)
-    found = {path: facts.size for path, facts in walk_files(volume, place)}
+    found = dict(walk_files(volume, place))
     for path, size in sorted(expected.items()):
         if path not in found:
             raise Refused(RefusalReason.FILE_MISSING, f"{path} is missing", entry=path)
-        if found[path] != size:
-            reason = RefusalReason.TRUNCATED if found[path] < size else RefusalReason.SIZE_MISMATCH
-            raise Refused(reason, f"{path} has {found[path]} bytes, the manifest says {size}", entry=path)
+        there = found[path].size
+        if there != size:
+            reason = RefusalReason.TRUNCATED if there < size else RefusalReason.SIZE_MISMATCH
+            raise Refused(reason, f"{path} has {there} bytes, the manifest says {size}", entry=path)
     for path in sorted(found):
         if path not in expected and path != MANIFEST:
             raise Refused(RefusalReason.FILE_EXTRA, f"{path} is not in the manifest", entry=path)
+    return found
 
 
-def _check_contents(context: Context, place: str, manifest: Manifest) -> int:
+def _check_contents(context: Context, place: str, manifest: Manifest, found: Mapping[str, Facts]) -> int:
     """Every byte against the manifest's chunk digests; returns bytes."""
-    plans = []
-    for file in manifest.files:
-        path = posixpath.join(place, file.path)
-        facts = context.volume.facts(path)
-        if facts is None:
-            raise Refused(RefusalReason.FILE_MISSING, f"{file.path} vanished while it was read", entry=file.path)
-        plans.append(Plan(path, file.path, file.size, facts.mtime_ns, expected=file.chunks))
+    plans = [
+        Plan(posixpath.join(place, file.path), file.path, file.size, found[file.path].mtime_ns, expected=file.chunks)
+        for file in manifest.files
+    ]
     read_contents(context, plans, algorithm=manifest.algorithm)
     return sum(file.size for file in manifest.files)

@@ -17,7 +17,7 @@ from .contents import Plan, read_contents
 from .foreign_json import check_document
 from .safetensors_header import SUFFIX, Headers, step_inside
 from .torch_zip import step_in_name
-from .tree import walk_files
+from .tree import require_text, walk_files
 from .weights_index import INDEX_SUFFIX, check_weights, is_part, without_part
 
 SAFETENSORS_INDEX_SUFFIX = SUFFIX + INDEX_SUFFIX
@@ -49,10 +49,7 @@ class SafetensorsFormat:
 
     def check(self, context: Context, path: str, *, step: int, epoch: int) -> Checked:  # noqa: ARG002
         place = posixpath.join(context.layout.directory, path)
-        try:
-            path.encode()
-        except UnicodeEncodeError:
-            raise Refused(RefusalReason.STRUCTURE, "its name is no UTF-8: no pod could be told of it") from None
+        require_text(path)
         if context.resumable_only:
             text = "safetensors hold weights only, no optimizer: set the format Safetensors to go on from them"
             raise Refused(RefusalReason.NOT_RESUMABLE, text)

@@ -23,6 +23,7 @@ from . import Checked, Context, Recognised, Refused, Sighting
 from .contents import Plan, Span, read_contents
 from .pickle_tokens import Value
 from .torch_pickle import MAX_PICKLE_BYTES, holds_weights_only, look_into, step_in
+from .tree import require_text
 from .zip_directory import Member, Source, read_directory
 
 SUFFIXES = (".pt", ".pth", ".ckpt", ".bin")
@@ -56,10 +57,7 @@ def check_file(context: Context, path: str, weights_only: Callable[[Value], bool
     Raises Refused, OutOfTimeError, VolumeError.
     """
     place = posixpath.join(context.layout.directory, path)
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        raise Refused(RefusalReason.STRUCTURE, "its name is no UTF-8: no pod could be told of it") from None
+    require_text(path)
     file = plan_file(context, place, "")
     if context.resumable_only:
         top = _top(context, file)

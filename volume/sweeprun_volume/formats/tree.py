@@ -17,6 +17,14 @@ from . import Refused
 MAX_DEPTH = 8
 
 
+def require_text(path: str) -> None:
+    """Raises Refused where the path of a checkpoint is no text."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise Refused(RefusalReason.STRUCTURE, "its name is no UTF-8: no pod could be told of it") from None
+
+
 def walk_files(volume: Volume, place: str) -> Iterator[tuple[str, Facts]]:
     """(path below `place`, facts) of every file, in no order.
 
