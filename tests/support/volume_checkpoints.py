@@ -14,8 +14,12 @@ from typing import Any
 
 import xxhash
 
-from sweeprun_protocol.layout import MANIFEST, step_name
+from sweeprun_protocol.layout import MANIFEST, RunLayout, step_name
 from sweeprun_protocol.manifest import XXH3_128, Manifest, ManifestFile
+from sweeprun_protocol.reasons import Level
+from sweeprun_volume.clock import Clock, Deadline
+from sweeprun_volume.formats import Context
+from sweeprun_volume.operations import Volume
 
 CONTENT = bytes(range(256)) * 64
 
@@ -60,6 +64,18 @@ def without_crcs(data):
         data = data[: at + 16] + bytes(4) + data[at + 20 :]
         at = data.find(b"PK\x01\x02", at + 4)
     return data
+
+
+def context_at(root: Path | Volume, *, seconds: float = 60, deadline: Deadline | None = None, **asked: Any) -> Context:
+    """Of a full check of what lies in `root`, as a run directory; `asked` changes what a Context holds."""
+    given: dict[str, Any] = {
+        "volume": root if isinstance(root, Volume) else Volume(str(root)),
+        "layout": RunLayout(""),
+        "run_id": "run-1",
+        "level": Level.FULL,
+        "deadline": deadline or Deadline.after(seconds, Clock()),
+    }
+    return Context(**{**given, **asked})
 
 
 _TORCH_SCRIPT = """

@@ -8,13 +8,10 @@ from dataclasses import replace
 
 import pytest
 
+from support.volume_checkpoints import context_at
 from sweeprun_protocol.exit_codes import ExitCode
-from sweeprun_protocol.layout import RunLayout, parse_step_name
-from sweeprun_protocol.reasons import Level
-from sweeprun_volume.clock import Clock, Deadline
-from sweeprun_volume.formats import Context
+from sweeprun_protocol.layout import parse_step_name
 from sweeprun_volume.formats.own import OwnFormat
-from sweeprun_volume.operations import Volume
 
 from .conftest import RUN
 
@@ -24,7 +21,7 @@ def committed(root):
     found = []
     for path in (root / "checkpoints").glob("step-*"):
         step, epoch = parse_step_name(path.name)
-        context = Context(Volume(str(root)), RunLayout(""), RUN, Level.FULL, Deadline.after(30, Clock()))
+        context = context_at(root, run_id=RUN, seconds=30)
         OwnFormat().check(context, f"checkpoints/{path.name}", step=step, epoch=epoch)
         found.append((step, epoch))
     return sorted(found)

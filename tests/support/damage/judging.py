@@ -11,11 +11,10 @@ from random import Random
 
 from support.damage.kinds import KINDS, Kind, Sample
 from support.damage.samples import EPOCH, RUN_ID, STEP, WRITERS
-from sweeprun_protocol.layout import RunLayout
-from sweeprun_protocol.reasons import Level, RefusalReason
+from support.volume_checkpoints import context_at
+from sweeprun_protocol.reasons import RefusalReason
 from sweeprun_volume.clock import Clock, Deadline
-from sweeprun_volume.formats import Checked, Context, Refused, format_of
-from sweeprun_volume.operations import Volume
+from sweeprun_volume.formats import Checked, Refused, format_of
 
 SECONDS = 60.0
 
@@ -39,14 +38,7 @@ class Bench:
         directory.mkdir(parents=True)
         self._directory = directory
         self._place = directory / self._writer.name
-        self._context = Context(
-            Volume(str(directory)),
-            RunLayout(""),
-            RUN_ID,
-            Level.FULL,
-            Deadline.after(SECONDS, Clock()),
-            resumable_only=False,
-        )
+        self._context = context_at(directory, run_id=RUN_ID, seconds=SECONDS, resumable_only=False)
         self._restore()
         self._first = self.look(recorded=False)
 

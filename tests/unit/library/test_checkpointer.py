@@ -13,17 +13,15 @@ import pytest
 import torch
 
 from support.training import DIRECTORY, RUN, Rig, checkpointer, claims, pinned_to, unpinned
-from sweeprun_protocol.layout import RunLayout, step_name
-from sweeprun_protocol.reasons import Level
+from support.volume_checkpoints import context_at
+from sweeprun_protocol.layout import step_name
 from sweeprun_trainer import checkpointer as checkpointers
 from sweeprun_trainer import state
 from sweeprun_trainer.agreement import NotAgreedError
 from sweeprun_trainer.state import items
 from sweeprun_volume import hashing
-from sweeprun_volume.clock import Clock, Deadline
-from sweeprun_volume.formats import Context, Refused
+from sweeprun_volume.formats import Refused
 from sweeprun_volume.formats.own import OwnFormat
-from sweeprun_volume.operations import Volume
 
 
 class Killed(BaseException):
@@ -32,7 +30,7 @@ class Killed(BaseException):
 
 def judged(root, step, epoch=1):
     """The verdict of prepare, which reads every byte."""
-    context = Context(Volume(str(root)), RunLayout(""), RUN, Level.FULL, Deadline.after(30, Clock()))
+    context = context_at(root, run_id=RUN, seconds=30)
     return OwnFormat().check(context, f"{DIRECTORY}/{step_name(step, epoch)}", step=step, epoch=epoch)
 
 

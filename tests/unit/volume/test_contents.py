@@ -13,15 +13,14 @@ import xxhash
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from support.volume_checkpoints import flip
-from sweeprun_protocol.layout import RunLayout
+from support.volume_checkpoints import context_at, flip
 from sweeprun_protocol.manifest import BLAKE2B_128, XXH3_128, ManifestFile
-from sweeprun_protocol.reasons import BlockedReason, Level, RefusalReason
+from sweeprun_protocol.reasons import BlockedReason, RefusalReason
 from sweeprun_protocol.records import Refusal
 from sweeprun_volume import crc
 from sweeprun_volume.clock import Clock, Deadline
 from sweeprun_volume.errors import OutOfTimeError, VolumeError
-from sweeprun_volume.formats import Contents, Context, Refused, contents
+from sweeprun_volume.formats import Contents, Refused, contents
 from sweeprun_volume.formats.contents import Plan, Span, read_contents
 from sweeprun_volume.operations import Volume
 
@@ -55,12 +54,6 @@ def noted(monkeypatch):
     return event
 
 
-def context(volume, *, deadline=None, known=None):
-    volume = volume if isinstance(volume, Volume) else Volume(str(volume))
-    deadline = deadline or Deadline.after(60, Clock())
-    return Context(volume, RunLayout(""), "run-1", Level.FULL, deadline, known=known)
-
-
 def plan(root, name, data, *, spans=(), expected=None, written=None):
     """Of a file that holds `written`, planned as if it held `data`."""
     path = root / name
@@ -87,7 +80,7 @@ def refusal(*arguments, **keywords):
 
 def test_every_file_has_the_digests_of_its_chunks_in_the_order_of_the_paths(tmp_path, threads):
     plans = [plan(tmp_path, "b", DATA), plan(tmp_path, "a", DATA[:CHUNK]), plan(tmp_path, "c", b"")]
-    found = read_contents(context(tmp_path), plans)
+    found = read_contents(context_at(tmp_path), plans)
     assert found == Contents(
         XXH3_128,
         (
@@ -99,7 +92,7 @@ def test_every_file_has_the_digests_of_its_chunks_in_the_order_of_the_paths(tmp_
 
 
 def test_the_algorithm_can_be_that_of_the_standard_library(tmp_path):
-    found = read_contents(context(tmp_path), [plan(tmp_path, "a", b"abc")], algorithm=BLAKE2B_128)
+    found = read_contents(context_at(tmp_path), [plan(tmp_path, "a", b"abc")], algorithm=BLAKE2B_128)
     assert (found.algorithm, len(found.files[0].chunks[0])) == (BLAKE2B_128, 32)
 
 
@@ -117,25 +110,25 @@ LAYOUTS = {
 @pytest.mark.parametrize(("offset", "size"), LAYOUTS.values(), ids=LAYOUTS.keys())
 def test_a_span_is_refused_where_any_of_its_bytes_differs_and_only_then(tmp_path, threads, offset, size):
     spans = [span(offset, size)]
-    read_contents(context(tmp_path), [plan(tmp_path, "a", DATA, spans=spans)])
+    read_contents(context_at(tmp_path), [plan(tmp_path, "a", DATA, spans=spans)])
     for at in (offset, offset + size // 2, offset + size - 1):
-        found = refusal(context(tmp_path), [plan(tmp_path, "a", DATA, spans=spans, written=flip(DATA, at))])
+        found = refusal(context_at(tmp_path), [plan(tmp_path, "a", DATA, spans=spans, written=flip(DATA, at))])
         assert (found.reason, found.entry, found.offset) == (RefusalReason.CRC_MISMATCH, f"at-{offset}", offset)
     for at in (offset - 1, offset + size):
         if 0 <= at < len(DATA):
-            read_contents(context(tmp_path), [plan(tmp_path, "a", DATA, spans=spans, written=flip(DATA, at))])
+            read_contents(context_at(tmp_path), [plan(tmp_path, "a", DATA, spans=spans, written=flip(DATA, at))])
 
 
 @pytest.mark.parametrize("offset", [0, 50, CHUNK, len(DATA)])
 def test_an_empty_span_has_the_crc_of_nothing(tmp_path, threads, offset):
-    read_contents(context(tmp_path), [plan(tmp_path, "a", DATA, spans=[Span("e", offset, 0, 0)])])
-    found = refusal(context(tmp_path), [plan(tmp_path, "a", DATA, spans=[Span("e", offset, 0, 7)])])
+    read_contents(context_at(tmp_path), [plan(tmp_path, "a", DATA, spans=[Span("e", offset, 0, 0)])])
+    found = refusal(context_at(tmp_path), [plan(tmp_path, "a", DATA, spans=[Span("e", offset, 0, 7)])])
     assert found.reason is RefusalReason.CRC_MISMATCH
 
 
 def test_an_empty_file_may_hold_an_empty_span(tmp_path):
-    read_contents(context(tmp_path), [plan(tmp_path, "a", b"", spans=[Span("e", 0, 0, 0)])])
-    found = refusal(context(tmp_path), [plan(tmp_path, "a", b"", spans=[Span("e", 0, 0, 7)])])
+    read_contents(context_at(tmp_path), [plan(tmp_path, "a", b"", spans=[Span("e", 0, 0, 0)])])
+    found = refusal(context_at(tmp_path), [plan(tmp_path, "a", b"", spans=[Span("e", 0, 0, 7)])])
     assert found.reason is RefusalReason.CRC_MISMATCH
 
 
@@ -153,9 +146,9 @@ def test_a_flipped_bit_is_found_exactly_where_a_span_covers_it(tmp_path, monkeyp
     damaged = plan(tmp_path, "a", DATA, spans=spans, written=flip(DATA, at))
     owner = next((item for item in spans if item.offset <= at < item.offset + item.size), None)
     if owner is None:
-        read_contents(context(tmp_path), [damaged])
+        read_contents(context_at(tmp_path), [damaged])
     else:
-        found = refusal(context(tmp_path), [damaged])
+        found = refusal(context_at(tmp_path), [damaged])
         assert (found.reason, found.offset) == (RefusalReason.CRC_MISMATCH, owner.offset)
 
 
@@ -169,7 +162,7 @@ def test_a_flipped_bit_is_found_exactly_where_a_span_covers_it(tmp_path, monkeyp
     ids=["overlap", "no order", "beyond the end"],
 )
 def test_spans_that_no_reading_could_check_are_refused(tmp_path, threads, spans, reason):
-    assert refusal(context(tmp_path), [plan(tmp_path, "a", DATA, spans=spans)]).reason is reason
+    assert refusal(context_at(tmp_path), [plan(tmp_path, "a", DATA, spans=spans)]).reason is reason
 
 
 # -- expectations ------------------------------------------------------------------------------------------------------
@@ -177,14 +170,14 @@ def test_spans_that_no_reading_could_check_are_refused(tmp_path, threads, spans,
 
 def test_a_chunk_that_is_not_what_was_written_is_named_by_its_offset(tmp_path, threads):
     expected = digests(DATA)
-    read_contents(context(tmp_path), [plan(tmp_path, "a", DATA, expected=expected)])
+    read_contents(context_at(tmp_path), [plan(tmp_path, "a", DATA, expected=expected)])
     written = flip(DATA, 2 * CHUNK + 1)
-    found = refusal(context(tmp_path), [plan(tmp_path, "a", DATA, expected=expected, written=written)])
+    found = refusal(context_at(tmp_path), [plan(tmp_path, "a", DATA, expected=expected, written=written)])
     assert (found.reason, found.entry, found.offset) == (RefusalReason.DIGEST_MISMATCH, "a", 2 * CHUNK)
 
 
 def test_a_file_with_more_chunks_than_are_known_is_not_what_was_written(tmp_path, threads):
-    found = refusal(context(tmp_path), [plan(tmp_path, "a", DATA, expected=digests(DATA)[:2])])
+    found = refusal(context_at(tmp_path), [plan(tmp_path, "a", DATA, expected=digests(DATA)[:2])])
     assert (found.reason, found.offset) == (RefusalReason.DIGEST_MISMATCH, 2 * CHUNK)
 
 
@@ -203,9 +196,9 @@ def test_what_was_known_of_a_foreign_checkpoint_must_still_be_so(tmp_path, names
     known = Contents(XXH3_128, (ManifestFile("a", size, digests(data)),))
     plans = [plan(tmp_path, name, data) for name in names]
     if reason is None:
-        assert read_contents(context(tmp_path, known=known), plans) == known
+        assert read_contents(context_at(tmp_path, known=known), plans) == known
     else:
-        assert refusal(context(tmp_path, known=known), plans).reason is reason
+        assert refusal(context_at(tmp_path, known=known), plans).reason is reason
 
 
 # -- the first problem -------------------------------------------------------------------------------------------------
@@ -232,7 +225,7 @@ def test_the_first_damage_is_told_though_a_later_one_is_found_before(tmp_path, m
     written = flip(flip(DATA, CHUNK + 5), 3 * CHUNK + 5)
     one = plan(tmp_path, "a", DATA, expected=digests(DATA), written=written)
     volume = Held(tmp_path, held=("a", 1), until=("a", 3))
-    assert refusal(context(volume), [one]).offset == CHUNK
+    assert refusal(context_at(volume), [one]).offset == CHUNK
 
 
 def test_a_span_that_ends_before_the_damage_is_told_first_though_it_is_found_later(tmp_path, monkeypatch):
@@ -241,7 +234,7 @@ def test_a_span_that_ends_before_the_damage_is_told_first_though_it_is_found_lat
     written = flip(flip(DATA, 10), 2 * CHUNK + 9)
     spans = [span(0, CHUNK + 5), span(2 * CHUNK, 20)]
     volume = Held(tmp_path, held=("a", 0), until=("a", 2))
-    assert refusal(context(volume), [plan(tmp_path, "a", DATA, spans=spans, written=written)]).offset == 0
+    assert refusal(context_at(volume), [plan(tmp_path, "a", DATA, spans=spans, written=written)]).offset == 0
 
 
 def test_of_a_span_and_a_chunk_that_end_together_the_span_is_told(tmp_path, monkeypatch, noted):
@@ -255,7 +248,7 @@ def test_of_a_span_and_a_chunk_that_end_together_the_span_is_told(tmp_path, monk
 
     written = flip(DATA, 2 * CHUNK - 9)
     one = plan(tmp_path, "a", DATA, spans=[span(10, 2 * CHUNK - 10)], expected=digests(DATA), written=written)
-    assert refusal(context(Late(str(tmp_path))), [one]).reason is RefusalReason.CRC_MISMATCH
+    assert refusal(context_at(Late(str(tmp_path))), [one]).reason is RefusalReason.CRC_MISMATCH
 
 
 def test_damage_of_an_earlier_file_is_told_first(tmp_path, threads):
@@ -263,7 +256,7 @@ def test_damage_of_an_earlier_file_is_told_first(tmp_path, threads):
         plan(tmp_path, name, DATA, expected=digests(DATA), written=flip(DATA, at))
         for name, at in (("b", len(DATA) - 1), ("a", 0))
     ]
-    assert refusal(context(tmp_path), plans).entry == "b"
+    assert refusal(context_at(tmp_path), plans).entry == "b"
 
 
 class Failing(Volume):
@@ -282,15 +275,15 @@ class Failing(Volume):
 def test_an_io_error_before_the_damage_is_no_verdict_and_one_behind_it_does_not_hide_it(tmp_path, threads):
     one = plan(tmp_path, "a", DATA, expected=digests(DATA), written=flip(DATA, 2 * CHUNK))
     with pytest.raises(VolumeError):
-        read_contents(context(Failing(tmp_path, 1)), [one])
-    assert refusal(context(Failing(tmp_path, 3)), [one]).reason is RefusalReason.DIGEST_MISMATCH
+        read_contents(context_at(Failing(tmp_path, 1)), [one])
+    assert refusal(context_at(Failing(tmp_path, 3)), [one]).reason is RefusalReason.DIGEST_MISMATCH
 
 
 # -- files that change -------------------------------------------------------------------------------------------------
 
 
 def test_a_file_that_ends_early_is_refused_with_the_place(tmp_path, threads):
-    found = refusal(context(tmp_path), [plan(tmp_path, "a", DATA, written=DATA[: CHUNK + 50])])
+    found = refusal(context_at(tmp_path), [plan(tmp_path, "a", DATA, written=DATA[: CHUNK + 50])])
     assert (found.reason, found.offset) == (RefusalReason.TRUNCATED, CHUNK + 50)
 
 
@@ -298,21 +291,21 @@ def test_a_file_that_ends_early_is_refused_with_the_place(tmp_path, threads):
 def test_a_file_that_vanished_is_refused(tmp_path, threads, data):
     one = plan(tmp_path, "a", data)
     (tmp_path / "a").unlink()
-    assert refusal(context(tmp_path), [one]).reason is RefusalReason.FILE_MISSING
+    assert refusal(context_at(tmp_path), [one]).reason is RefusalReason.FILE_MISSING
 
 
 def test_a_link_in_the_place_of_a_file_is_refused(tmp_path, threads):
     one = plan(tmp_path, "a", DATA)
     (tmp_path / "a").rename(tmp_path / "b")
     (tmp_path / "a").symlink_to(tmp_path / "b")
-    assert refusal(context(tmp_path), [one]).reason is RefusalReason.NOT_A_REGULAR_FILE
+    assert refusal(context_at(tmp_path), [one]).reason is RefusalReason.NOT_A_REGULAR_FILE
 
 
 @pytest.mark.parametrize("damaged", [False, True], ids=["whole", "damage in the file behind it"])
 def test_a_file_that_was_written_meanwhile_is_refused(tmp_path, threads, damaged):
     plans = [plan(tmp_path, "a", DATA), plan(tmp_path, "b", DATA, expected=digests(flip(DATA, 3) if damaged else DATA))]
     os.utime(tmp_path / "a", ns=(1, 1))
-    found = refusal(context(tmp_path), plans)
+    found = refusal(context_at(tmp_path), plans)
     assert (found.reason, found.entry) == (RefusalReason.CHANGED, "a")
 
 
@@ -335,14 +328,14 @@ def test_no_thread_reads_on_behind_the_damage(tmp_path, threads, noted):
 
     data = DATA * 20
     one = plan(tmp_path, "a", data, expected=digests(data), written=flip(data, 10))
-    found = refusal(context(Slow(str(tmp_path))), [one])
+    found = refusal(context_at(Slow(str(tmp_path))), [one])
     read = CHUNK if threads == 1 else 8 * CHUNK + (threads - 1) * READ
     assert found.bytes_read == read
 
 
 def test_all_bytes_of_a_verdict_that_took_them_are_counted(tmp_path, threads):
     written = flip(DATA, len(DATA) - 1)
-    found = refusal(context(tmp_path), [plan(tmp_path, "a", DATA, expected=digests(DATA), written=written)])
+    found = refusal(context_at(tmp_path), [plan(tmp_path, "a", DATA, expected=digests(DATA), written=written)])
     assert found.bytes_read == len(DATA)
 
 
@@ -351,7 +344,7 @@ def test_every_thread_keeps_to_the_deadline(tmp_path, threads):
     clock = Clock(monotonic=lambda: float(next(ticks)))
     data = DATA * 10
     one = plan(tmp_path, "a", data)
-    read_contents(context(tmp_path, deadline=Deadline(10_000, clock)), [one])
+    read_contents(context_at(tmp_path, deadline=Deadline(10_000, clock)), [one])
     used = next(ticks)
     read = []
 
@@ -361,7 +354,7 @@ def test_every_thread_keeps_to_the_deadline(tmp_path, threads):
             return super().read_at(descriptor, buffer, offset, path)
 
     with pytest.raises(OutOfTimeError):
-        read_contents(context(Counted(str(tmp_path)), deadline=Deadline(used + 20, clock)), [one])
+        read_contents(context_at(Counted(str(tmp_path)), deadline=Deadline(used + 20, clock)), [one])
     assert len(read) <= 20
 
 
@@ -372,7 +365,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path, monkeypatch):
     one = Plan("a", "a", 160 << 20, (tmp_path / "a").stat().st_mtime_ns)
     tracemalloc.start()
     try:
-        read_contents(context(tmp_path), [one])
+        read_contents(context_at(tmp_path), [one])
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -396,7 +389,7 @@ HOSTILE = ["x" * 10_000, "a\x00b\x1b[31m\n", "\udcff.pt", "\u202egpj", "\U0010ff
 @pytest.mark.parametrize("name", HOSTILE, ids=["long", "control", "surrogate", "bidirectional", "private"])
 def test_a_hostile_name_is_told_in_a_form_that_a_record_carries(tmp_path, name):
     spans = [Span(name, 0, 10, 1)]
-    found = refusal(context(tmp_path), [plan(tmp_path, "a", DATA, spans=spans)])
+    found = refusal(context_at(tmp_path), [plan(tmp_path, "a", DATA, spans=spans)])
     assert found.reason is RefusalReason.CRC_MISMATCH
     told = Refusal("a", found.reason, found.message[:300], found.entry, found.offset)
     assert Refusal.from_value(told.to_dict(), "x") == told
@@ -430,6 +423,6 @@ def test_without_the_fast_library_the_standard_one_computes_the_same(tmp_path, t
     monkeypatch.setattr(contents, "crc32", zlib.crc32)
     monkeypatch.setattr(contents, "combine", crc.combined)
     spans = [span(5, 3 * CHUNK)]
-    read_contents(context(tmp_path), [plan(tmp_path, "a", DATA, spans=spans)])
-    found = refusal(context(tmp_path), [plan(tmp_path, "a", DATA, spans=spans, written=flip(DATA, 2 * CHUNK))])
+    read_contents(context_at(tmp_path), [plan(tmp_path, "a", DATA, spans=spans)])
+    found = refusal(context_at(tmp_path), [plan(tmp_path, "a", DATA, spans=spans, written=flip(DATA, 2 * CHUNK))])
     assert found.reason is RefusalReason.CRC_MISMATCH

@@ -19,10 +19,8 @@ from torch.distributed.checkpoint.filesystem import _StorageInfo
 from torch.distributed.checkpoint.metadata import ChunkStorageMetadata, MetadataIndex
 
 from support.dcp_checkpoints import REAL, copied, metadata_of, rewrite_metadata, write_dcp_samples
-from support.volume_checkpoints import flip, saved, zero
-from sweeprun_protocol.layout import RunLayout
+from support.volume_checkpoints import context_at, flip, saved, zero
 from sweeprun_protocol.reasons import Format, Level, Outcome, RefusalReason
-from sweeprun_volume.clock import Clock, Deadline
 from sweeprun_volume.errors import OutOfTimeError
 from sweeprun_volume.formats import Context, Refused, Sighting, dcp, dcp_items, dcp_metadata
 from sweeprun_volume.formats.dcp import DcpFormat, plan_directory
@@ -43,13 +41,10 @@ def samples(tmp_path_factory):
     return directory
 
 
-def context_of(root, *, level=Level.FULL, seconds=60, resumable_only=False):
-    deadline = Deadline.after(seconds, Clock())
-    return Context(Volume(str(root)), RunLayout(""), "run-1", level, deadline, resumable_only)
-
-
 def check(checkpoint: Path, **asked):
-    return DcpFormat().check(context_of(checkpoint.parent, **asked), checkpoint.name, step=0, epoch=0)
+    return DcpFormat().check(
+        context_at(checkpoint.parent, **{"resumable_only": False, **asked}), checkpoint.name, step=0, epoch=0
+    )
 
 
 def refusal(checkpoint: Path, **asked):
@@ -139,7 +134,7 @@ def test_other_files_belong_to_the_digest(samples, tmp_path):
 
 def test_a_part_of_another_checkpoint_is_planned_under_its_name(samples, tmp_path):
     copied(samples, "plain", tmp_path / "checkpoint-5").rename(tmp_path / "checkpoint-5" / "optimizer_0")
-    context = context_of(tmp_path)
+    context = context_at(tmp_path, resumable_only=False)
     planned = plan_directory(context, "checkpoint-5/optimizer_0", "optimizer_0/")
     assert [plan.name for plan in planned.plans] == ["optimizer_0/.metadata", "optimizer_0/__0_0.distcp"]
     assert planned.plans[1].spans[0].entry.startswith("optimizer_0/__0_0.distcp:")
@@ -322,7 +317,7 @@ def test_every_sampled_bit_of_every_tensor_counts(samples, tmp_path):
     rng = random.Random(3)
     for name in ("__0_0.distcp", "__1_0.distcp"):
         whole = (checkpoint / name).read_bytes()
-        planned = plan_directory(context_of(tmp_path), "step-500", "")
+        planned = plan_directory(context_at(tmp_path, resumable_only=False), "step-500", "")
         (spans,) = [plan.spans for plan in planned.plans if plan.name == name]
         for span in spans:
             offset = span.offset + rng.randrange(span.size)
@@ -384,7 +379,7 @@ def test_damage_of_the_metadata_is_seen_against_what_was_recorded(samples, tmp_p
     whole = check(checkpoint)
     damage(checkpoint, lambda data: flip(data, data.index(b"save_id") + 12, 0), ".metadata")
     assert check(checkpoint).digest != whole.digest
-    context = context_of(tmp_path)
+    context = context_at(tmp_path, resumable_only=False)
     known = Context(**{**context.__dict__, "known": whole.contents})
     with pytest.raises(Refused) as refused:
         DcpFormat().check(known, "step-500", step=0, epoch=0)

@@ -11,11 +11,10 @@ import pytest
 
 from support.huggingface_checkpoints import shard_as_deepspeed, shard_as_fsdp, write_trainer_samples
 from support.safetensors_checkpoints import safetensors, tensor
-from support.volume_checkpoints import flip, largest_entry, rewrite, saved, zero
+from support.volume_checkpoints import context_at, flip, largest_entry, rewrite, saved, zero
 from sweeprun_protocol.layout import RunLayout
 from sweeprun_protocol.reasons import Format, Level, Outcome, RefusalReason
-from sweeprun_volume.clock import Clock, Deadline
-from sweeprun_volume.formats import Context, Refused, Sighting, huggingface
+from sweeprun_volume.formats import Refused, Sighting, huggingface
 from sweeprun_volume.formats.finding import find_checkpoints
 from sweeprun_volume.formats.huggingface import HuggingFaceFormat
 from sweeprun_volume.operations import DIRECTORY, FILE, Entry, Volume
@@ -56,11 +55,10 @@ def copied(place, to):
     return Path(shutil.copytree(place, to / place.name))
 
 
-def check(place, *, level=Level.FULL, resumable_only=True, known=None):
-    context = Context(
-        Volume(str(place.parent)), RunLayout(""), "r", level, Deadline.after(60, Clock()), resumable_only, known
+def check(place, **asked):
+    return HuggingFaceFormat().check(
+        context_at(place.parent, **asked), place.name, step=int(place.name.rpartition("-")[2]), epoch=0
     )
-    return HuggingFaceFormat().check(context, place.name, step=int(place.name.rpartition("-")[2]), epoch=0)
 
 
 def refusal(place, **options):

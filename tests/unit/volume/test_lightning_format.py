@@ -9,11 +9,9 @@ import zipfile
 
 import pytest
 
-from support.volume_checkpoints import flip, largest_entry, saved, stored, zero
-from sweeprun_protocol.layout import RunLayout
+from support.volume_checkpoints import context_at, flip, largest_entry, saved, stored, zero
 from sweeprun_protocol.reasons import Format, Level, RefusalReason
-from sweeprun_volume.clock import Clock, Deadline
-from sweeprun_volume.formats import Context, Refused, Sighting, formats_of
+from sweeprun_volume.formats import Refused, Sighting, formats_of
 from sweeprun_volume.formats.lightning import BEGINNING, LightningFormat
 from sweeprun_volume.operations import FILE, OTHER, Entry, Volume
 
@@ -39,8 +37,7 @@ def recognise(root, name, data, *, chosen=False, kind=FILE):
 
 def check(root, name, data, *, level=Level.FULL, resumable_only=True):
     (root / name).write_bytes(data)
-    deadline = Deadline.after(60, Clock())
-    context = Context(Volume(str(root)), RunLayout(""), "run-1", level, deadline, resumable_only=resumable_only)
+    context = context_at(root, level=level, resumable_only=resumable_only)
     return LightningFormat().check(context, name, step=0, epoch=0)
 
 

@@ -17,18 +17,18 @@ import pytest
 from support.lossy_disk import KeepAll, KeepNothing, KeepSome, LossyDisk, every_choice
 from support.run_directory import RunDirectory
 from support.training import DIRECTORY, RUN, Rig, checkpointer
-from support.volume_checkpoints import contents
+from support.volume_checkpoints import contents, context_at
 from support.volume_crash import STORIES, DiedError, Mortality, answer, check, copy_of
 from support.volume_sweep import CONFIG_NAME, OWNER, Sweep, make_request, with_init
 from sweeprun_protocol.codec import RecordError
 from sweeprun_protocol.environ import PodEnvironment
-from sweeprun_protocol.layout import RunLayout, parse_step_name
-from sweeprun_protocol.reasons import Level, Outcome
+from sweeprun_protocol.layout import parse_step_name
+from sweeprun_protocol.reasons import Outcome
 from sweeprun_protocol.records import Claim, EndRecord, StartRecord
 from sweeprun_trainer.ending import publish_end
 from sweeprun_trainer.start import Place, check_start
-from sweeprun_volume.clock import Clock, Deadline
-from sweeprun_volume.formats import Context, Refused, format_of
+from sweeprun_volume.clock import Clock
+from sweeprun_volume.formats import Refused, format_of
 from sweeprun_volume.lineage import Format
 from sweeprun_volume.operations import Volume
 from sweeprun_volume.records_io import publish_record, read_record
@@ -251,7 +251,7 @@ def commit_and_lose(disk_kind, tmp_path):
             tree = disk.after_power_loss(at, lost, keep)
             volume = Volume(str(lost))
             names = [entry.name for entry in volume.entries(DIRECTORY) if parse_step_name(entry.name)]
-            context = Context(volume, RunLayout(""), RUN, Level.FULL, Deadline.after(60, Clock()))
+            context = context_at(volume, run_id=RUN)
             for name in names:
                 step, epoch = parse_step_name(name)
                 format_of(Format.SWEEPRUN).check(context, f"{DIRECTORY}/{name}", step=step, epoch=epoch)

@@ -8,22 +8,19 @@ from dataclasses import replace
 
 import pytest
 
-from support.volume_checkpoints import flip, own_checkpoint, rewrite, zero
-from sweeprun_protocol.layout import MANIFEST, RunLayout
+from support.volume_checkpoints import context_at, flip, own_checkpoint, rewrite, zero
+from sweeprun_protocol.layout import MANIFEST
 from sweeprun_protocol.manifest import BLAKE2B_128, CHUNK, Manifest, digest_of
 from sweeprun_protocol.reasons import BlockedReason, Format, Level, RefusalReason
 from sweeprun_volume import hashing
 from sweeprun_volume.clock import Clock, Deadline
 from sweeprun_volume.errors import OutOfTimeError, VolumeError
-from sweeprun_volume.formats import Context, Refused, format_of
+from sweeprun_volume.formats import Refused, format_of
 from sweeprun_volume.hashing import ChunkHasher
-from sweeprun_volume.operations import Volume
 
 
-def check(root, path, *, level=Level.FULL, step=100, epoch=1, deadline=None, fmt=Format.SWEEPRUN):
-    deadline = deadline or Deadline.after(60, Clock())
-    context = Context(Volume(str(root)), RunLayout(""), "run-1", level, deadline)
-    return format_of(fmt).check(context, path, step=step, epoch=epoch)
+def check(root, path, *, step=100, epoch=1, fmt=Format.SWEEPRUN, **asked):
+    return format_of(fmt).check(context_at(root, **asked), path, step=step, epoch=epoch)
 
 
 @pytest.fixture

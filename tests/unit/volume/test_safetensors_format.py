@@ -19,12 +19,12 @@ from support.safetensors_checkpoints import (
     with_header,
     write_safetensors_samples,
 )
-from support.volume_checkpoints import flip, rewrite, saved
+from support.volume_checkpoints import context_at, flip, rewrite, saved
 from sweeprun_protocol.layout import RunLayout
 from sweeprun_protocol.reasons import Format, Level, RefusalReason
 from sweeprun_volume.clock import Clock, Deadline
 from sweeprun_volume.errors import OutOfTimeError
-from sweeprun_volume.formats import Context, Refused, Sighting
+from sweeprun_volume.formats import Refused, Sighting
 from sweeprun_volume.formats import safetensors_header as header_module
 from sweeprun_volume.formats.finding import find_checkpoints
 from sweeprun_volume.formats.safetensors import SafetensorsFormat
@@ -52,9 +52,8 @@ def sharded(samples, tmp_path):
     return tmp_path / "sharded"
 
 
-def check(root, path, *, level=Level.FULL, resumable_only=False, known=None, deadline=None):
-    deadline = deadline or Deadline.after(60, Clock())
-    context = Context(Volume(str(root)), RunLayout(""), "run-1", level, deadline, resumable_only, known)
+def check(root, path, **asked):
+    context = context_at(root, **{"resumable_only": False, **asked})
     return SafetensorsFormat().check(context, path, step=0, epoch=0)
 
 

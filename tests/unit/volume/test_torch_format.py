@@ -16,21 +16,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from support.volume_checkpoints import flip, largest_entry, rewrite, saved, stored, zero
-from sweeprun_protocol.layout import RunLayout
+from support.volume_checkpoints import context_at, flip, largest_entry, rewrite, saved, stored, zero
 from sweeprun_protocol.reasons import BlockedReason, Format, Level, Outcome, RefusalReason, StartReason
-from sweeprun_volume.clock import Clock, Deadline
-from sweeprun_volume.formats import Context, Refused, torch_zip
+from sweeprun_volume.formats import Refused, torch_zip
 from sweeprun_volume.formats.torch_pickle import MAX_PAIRS
 from sweeprun_volume.formats.torch_zip import TorchFormat, plan_file, step_in_name, step_in_pickle
-from sweeprun_volume.operations import Volume
 
 GOOD = ("plain.pt", "last.ckpt", "weights.pt")
 
 
 def check(root, path, *, level=Level.FULL, resumable_only=True):
-    deadline = Deadline.after(60, Clock())
-    context = Context(Volume(str(root)), RunLayout(""), "run-1", level, deadline, resumable_only=resumable_only)
+    context = context_at(root, level=level, resumable_only=resumable_only)
     return TorchFormat().check(context, path, step=0, epoch=0)
 
 
@@ -397,7 +393,7 @@ def test_the_step_is_the_last_number_of_the_name(name, step):
 
 def test_a_file_of_several_is_named_in_front_of_its_entries(torch_samples, tmp_path):
     data = torch_samples["plain.pt"]
-    context = Context(Volume(str(tmp_path)), RunLayout(""), "run-1", Level.FULL, Deadline.after(60, Clock()))
+    context = context_at(tmp_path)
     (tmp_path / "optimizer.pt").write_bytes(data)
     file = plan_file(context, "optimizer.pt", "optimizer.pt")
     spans = file.plan.spans
@@ -413,7 +409,7 @@ def test_a_file_of_several_is_named_in_front_of_its_entries(torch_samples, tmp_p
 
 def test_of_a_file_without_crcs_nothing_is_covered(torch_samples, tmp_path):
     (tmp_path / "x.pt").write_bytes(torch_samples["unchecked.pt"])
-    context = Context(Volume(str(tmp_path)), RunLayout(""), "run-1", Level.FULL, Deadline.after(60, Clock()))
+    context = context_at(tmp_path)
     file = plan_file(context, "x.pt", "x.pt")
     assert (file.uncovered, file.plan.spans) == (file.plan.size, [])
     assert "no CRCs" in file.note
