@@ -63,7 +63,9 @@ def _phases(before: PhaseSeconds, after: PhaseSeconds, cause: str) -> Iterator[S
 
 
 class Metrics:
-    def __init__(self, *, queue_length: Callable[[], int]) -> None:
+    def __init__(
+        self, *, queue_length: Callable[[], int], prepares: Callable[[], int], prepares_waiting: Callable[[], int]
+    ) -> None:
         self.registry = CollectorRegistry()
         self._counters = {
             "attempts": self._counter("attempts", "Attempts that were begun, by what prepare decided", "outcome"),
@@ -90,8 +92,12 @@ class Metrics:
             "sweeprun_last_resync_timestamp_seconds", "Last complete list of runs", registry=self.registry
         )
         self._leading = Gauge("sweeprun_leading", "1 while this process holds the Lease", registry=self.registry)
-        length = Gauge("sweeprun_queue_length", "Runs that wait to be worked on", registry=self.registry)
-        length.set_function(queue_length)
+        self._gauge("queue_length", "Runs that wait to be worked on", queue_length)
+        self._gauge("prepares", "Runs that hold one of the bounded number of prepare slots", prepares)
+        self._gauge("prepares_waiting", "Runs whose prepare waits for a slot", prepares_waiting)
+
+    def _gauge(self, name: str, documentation: str, value: Callable[[], int]) -> None:
+        Gauge(f"sweeprun_{name}", documentation, registry=self.registry).set_function(value)
 
     def _counter(self, name: str, documentation: str, *labels: str) -> Counter:
         return Counter(f"sweeprun_{name}", documentation, labels, registry=self.registry)

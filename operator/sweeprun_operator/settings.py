@@ -48,6 +48,10 @@ class Settings:
     """SWEEPRUN_OPERATOR_RESYNC_SECONDS: from one complete list of SweepRuns to the next; 1 to 3600."""
     workers: int = 8
     """SWEEPRUN_OPERATOR_WORKERS: SweepRuns that are worked on at once; 1 to 256."""
+    prepares: int = 200
+    """SWEEPRUN_OPERATOR_PREPARES: prepare Jobs that run at once; 1 to 10000."""
+    prepares_per_namespace: int = 100
+    """SWEEPRUN_OPERATOR_PREPARES_PER_NAMESPACE: of those, in one namespace; 1 to 10000."""
     health_port: int = 8080
     """SWEEPRUN_OPERATOR_HEALTH_PORT: /healthz and /readyz; 0: any free port."""
     metrics_port: int = 8081
@@ -76,6 +80,8 @@ class Settings:
             identity=reader.text("POD_NAME", socket.gethostname()),
             resync_seconds=reader.number("RESYNC_SECONDS", 180, least=1, most=3600),
             workers=int(reader.number("WORKERS", 8, least=1, most=256)),
+            prepares=int(reader.number("PREPARES", 200, least=1, most=10000)),
+            prepares_per_namespace=int(reader.number("PREPARES_PER_NAMESPACE", 100, least=1, most=10000)),
             health_port=int(reader.number("HEALTH_PORT", 8080, least=0, most=65535)),
             metrics_port=int(reader.number("METRICS_PORT", 8081, least=0, most=65535)),
             listen=reader.text("LISTEN", "") or None,

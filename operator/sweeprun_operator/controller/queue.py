@@ -1,5 +1,7 @@
 """One queue of keys, as client-go's workqueue: a key is worked on by one worker at a time and waits in line once.
 
+Namespaces take turns: a namespace's key waits behind one key of each other namespace, however many those have.
+
 A key that is added while it is worked on comes again when that work is done. A delayed key keeps its earliest time;
 taking a key drops its delay, since whoever takes it decides anew. Failures back off per key.
 """
@@ -7,7 +9,7 @@ taking a key drops its delay, since whoever takes it decides anew. Failures back
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
@@ -42,7 +44,8 @@ class Queue:
         """`jitter` gives numbers from 0 to 1: a delay after a failure is stretched by up to half of itself."""
         self._jitter = jitter
         self._timers: Timers = timers if timers is not None else asyncio.get_running_loop()
-        self._line: deque[Key] = deque()
+        self._lines: OrderedDict[str, deque[Key]] = OrderedDict()
+        self._length = 0
         self._dirty: set[Key] = set()
         self._working: set[Key] = set()
         self._delayed: dict[Key, Timer] = {}
@@ -51,7 +54,7 @@ class Queue:
 
     def __len__(self) -> int:
         """Keys that could be taken now."""
-        return len(self._line)
+        return self._length
 
     def add(self, key: Key) -> None:
         if key in self._dirty:
@@ -86,10 +89,10 @@ class Queue:
 
     async def take(self) -> Key:
         """The next key; `done` must follow."""
-        while not self._line:
+        while not self._length:
             self._filled.clear()
             await self._filled.wait()
-        key = self._line.popleft()
+        key = self._next()
         self._dirty.discard(key)
         self._working.add(key)
         pending = self._delayed.pop(key, None)
@@ -113,5 +116,17 @@ class Queue:
         self.add(key)
 
     def _enqueue(self, key: Key) -> None:
-        self._line.append(key)
+        self._lines.setdefault(key.namespace, deque()).append(key)
+        self._length += 1
         self._filled.set()
+
+    def _next(self) -> Key:
+        """Of the namespace whose turn is longest ago."""
+        namespace, line = next(iter(self._lines.items()))
+        key = line.popleft()
+        self._length -= 1
+        if line:
+            self._lines.move_to_end(namespace)
+        else:
+            del self._lines[namespace]
+        return key

@@ -11,11 +11,14 @@ from typing import Protocol
 from sweeprun_operator.api.v1alpha1 import SweepRun
 from sweeprun_operator.cluster.departures import Departures
 from sweeprun_operator.cluster.execute import Executed, Result, Transition, emit, execute, warning
+from sweeprun_operator.cluster.fields import labels_of
 from sweeprun_operator.cluster.gateway import Gateway, Raw
 from sweeprun_operator.cluster.gather import UnreadableRunError, gather
-from sweeprun_operator.core.observation import Observation
-from sweeprun_operator.core.plan import Plan
+from sweeprun_operator.core.observation import JobPhase, Observation, Role
+from sweeprun_operator.core.plan import Create, Plan
+from sweeprun_protocol.keys import ROLE_LABEL
 
+from .prepare_slots import PrepareSlots
 from .queue import Key
 
 _log = logging.getLogger(__name__)
@@ -60,15 +63,17 @@ class Reconciler:
         told: Transition,
         seen: Seen = _unheard,
         departures: Departures | None = None,
+        slots: PrepareSlots | None = None,
     ) -> None:
         """`clock` gives the time in UTC; `told` hears of every status written, `seen` of everything read. Whoever has
-        watches fills `departures`."""
+        watches fills `departures`. Without `slots` any number of prepare Jobs runs at once."""
         self._gateway = gateway
         self._decisions = decisions
         self._clock = clock
         self._told = told
         self._seen = seen
         self._departures = departures if departures is not None else Departures()
+        self._slots = slots
         self._cluster_id: str | None = None
         self._complaints: dict[Key, str] = {}
 
@@ -87,15 +92,38 @@ class Reconciler:
                 departures=self._departures,
             )
         except UnreadableRunError as error:
+            self._release(key)
             await self._complain(key, error.raw, "Unreadable", f"stored under another version of the CRD: {error}")
             return Next(failed=True)
         self._seen(key, gathered.observation if gathered is not None else None)
         if gathered is None:
+            self._release(key)
             self._complaints.pop(key, None)
             return Next(gone=True)
         plan = self._decisions.decide(gathered.observation)
+        if not self._may_go_on(key, gathered.observation, plan):
+            return Next()
         executed = await execute(self._gateway, gathered, plan, told=self._told)
+        if executed.result is not Result.DONE and _makes_prepare(plan):
+            # A quota may refuse it for hours.
+            self._release(key)
         return await self._next(key, gathered.raw, plan, executed)
+
+    def _may_go_on(self, key: Key, seen: Observation, plan: Plan) -> bool:
+        """False: a prepare Job is due, but no slot is free; nothing of the plan is written then."""
+        if self._slots is None:
+            return True
+        if any(job.role is Role.PREPARE and job.phase is JobPhase.ACTIVE for job in seen.jobs):
+            self._slots.occupy(key)
+            return True
+        if _makes_prepare(plan):
+            return self._slots.take(key)
+        self._slots.release(key)
+        return True
+
+    def _release(self, key: Key) -> None:
+        if self._slots is not None:
+            self._slots.release(key)
 
     async def _next(self, key: Key, raw: Raw, plan: Plan, executed: Executed) -> Next:
         if executed.result is Result.DONE:
@@ -112,3 +140,8 @@ class Reconciler:
         if self._complaints.get(key) != message:
             self._complaints[key] = message
             await emit(self._gateway, raw, warning(reason, message))
+
+
+def _makes_prepare(plan: Plan) -> bool:
+    made = (action.manifest for action in plan.actions if isinstance(action, Create))
+    return any(labels_of(manifest).get(ROLE_LABEL) == Role.PREPARE for manifest in made)

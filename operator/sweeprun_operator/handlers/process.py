@@ -14,6 +14,7 @@ from sweeprun_operator.cluster.departures import Departures
 from sweeprun_operator.cluster.gateway import Gateway, Raw
 from sweeprun_operator.controller.health import Health
 from sweeprun_operator.controller.lease import Lease, LeaseStore, LeaseTimes
+from sweeprun_operator.controller.prepare_slots import PrepareSlots
 from sweeprun_operator.controller.progress import ProgressPoller
 from sweeprun_operator.controller.queue import Key, Queue
 from sweeprun_operator.controller.reconcile import Decisions, Reconciler
@@ -43,7 +44,12 @@ class Process:
         self._cluster = cluster
         self._settings = settings
         self.queue = Queue(jitter=random.random)
-        self.metrics = Metrics(queue_length=self.queue.__len__)
+        slots = PrepareSlots(
+            most=settings.prepares, most_per_namespace=settings.prepares_per_namespace, wake=self.queue.add
+        )
+        self.metrics = Metrics(
+            queue_length=self.queue.__len__, prepares=lambda: slots.held, prepares_waiting=lambda: slots.waiting
+        )
         self.health = Health(monotonic=time.monotonic, resync_seconds=settings.resync_seconds)
         self._lease = Lease(
             cluster,
@@ -64,6 +70,7 @@ class Process:
             told=self.metrics.told,
             seen=self._poller.seen,
             departures=self._departures,
+            slots=slots,
         )
         self._workers = Workers(self.queue, reconciler.reconcile, watcher=self.metrics.passed, count=settings.workers)
 

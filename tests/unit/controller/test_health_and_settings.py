@@ -114,6 +114,8 @@ def test_what_is_needed_is_asked_for_by_name(name):
         ("RESYNC_SECONDS", "0"),
         ("RESYNC_SECONDS", "1.5"),
         ("WORKERS", "-1"),
+        ("PREPARES", "0"),
+        ("PREPARES_PER_NAMESPACE", "0"),
         ("HEALTH_PORT", "70000"),
         ("LOG_FORMAT", "xml"),
         ("IMAGE_PULL_POLICY", "Sometimes"),

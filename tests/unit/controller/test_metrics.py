@@ -95,7 +95,7 @@ def test_an_end_of_a_run_is_counted_once(kind):
 
 
 def test_every_sample_has_a_metric():
-    metrics = Metrics(queue_length=lambda: 3)
+    metrics = Metrics(queue_length=lambda: 3, prepares=lambda: 2, prepares_waiting=lambda: 1)
     second = Attempt(
         attempt=1,
         epoch=2,
@@ -112,3 +112,5 @@ def test_every_sample_has_a_metric():
     assert value("sweeprun_steps_kept_total") == 1
     assert value("sweeprun_reconcile_errors_total", {"error": "GatewayError"}) == 1
     assert value("sweeprun_queue_length") == 3
+    assert value("sweeprun_prepares") == 2
+    assert value("sweeprun_prepares_waiting") == 1

@@ -63,6 +63,24 @@ async def test_keys_come_in_order_and_each_once(queue):
     assert len(queue) == 0
 
 
+async def test_a_namespace_with_many_keys_lets_others_have_their_turn(queue):
+    for number in range(100):
+        queue.add(Key("large", str(number)))
+    for key in (Key("small", "a"), Key("small", "b"), Key("smaller", "a")):
+        queue.add(key)
+    taken = [(await queue.take()).namespace for _ in range(6)]
+    assert taken == ["large", "small", "smaller", "large", "small", "large"]
+
+
+async def test_within_a_namespace_the_order_stays(queue):
+    keys = [Key(namespace, str(number)) for number in range(3) for namespace in ("m", "n")]
+    for key in keys:
+        queue.add(key)
+    taken = [await queue.take() for _ in keys]
+    assert [key for key in taken if key.namespace == "n"] == [key for key in keys if key.namespace == "n"]
+    assert len(queue) == 0
+
+
 async def test_a_key_that_is_worked_on_is_not_given_to_another(queue):
     queue.add(A)
     await queue.take()
