@@ -43,6 +43,8 @@ INIT_DIR = "SWEEPRUN_INIT_DIR"
 INIT_KEY = "SWEEPRUN_INIT_KEY"
 
 WANDB_RUN_ID = "WANDB_RUN_ID"
+PREVIOUS_WANDB_RUN = "SWEEPRUN_PREVIOUS_WANDB_RUN"
+"""The W&B run in which this run's curve began, where the attempt logs to another one; absent otherwise."""
 
 
 class EnvironError(ValueError):

@@ -196,6 +196,10 @@ class RunLayout:
         """Published when training code initialised the library: from then on only complete() completes."""
         return self._join(EPOCHS, str(epoch), "library.json")
 
+    def copies(self, epoch: int) -> str:
+        """Where the prepare of epoch `epoch` copies its resume point to, out of reach of who writes in the old path."""
+        return self._join(EPOCHS, str(epoch), "resume")
+
     def checkpoints(self, directory: str, epoch: int) -> str:
         """Where epoch `epoch` writes: `directory` below the run directory, `{epoch}` in it expanded."""
         return self._join(directory.replace(EPOCH_PLACEHOLDER, str(epoch)))

@@ -141,6 +141,8 @@ class PrepareRequest:
     """Verified checkpoints of the own format that are kept; absent: nothing is deleted."""
     quarantine_keep_last: Optional[int] = None
     """Entries of quarantine that are kept; absent: all."""
+    drain_forced: bool = False
+    """Pods of the last attempt were deleted by force: their processes may live, and may write."""
 
     def encode(self) -> str:
         data = dump(
@@ -171,6 +173,7 @@ class PrepareRequest:
                     "wandbRunId": self.wandb_run_id,
                     "keepLast": self.keep_last,
                     "quarantineKeepLast": self.quarantine_keep_last,
+                    "drainForced": self.drain_forced,
                 }
             )
         )
@@ -208,6 +211,7 @@ class PrepareRequest:
             quarantine_keep_last=fields.optional(
                 "quarantineKeepLast", lambda name: fields.integer(name, least=1, most=MAX_KEPT)
             ),
+            drain_forced=fields.flag("drainForced"),
         )
         if not is_sweep_name(request.sweep_name):
             raise RecordError(where, "field 'sweepName' is no valid sweep name")

@@ -50,6 +50,8 @@ class BlockedReason(_Word):
     VOLUME_CHANGED = "VolumeChanged"
     RUN_DIRECTORY_MISSING = "RunDirectoryMissing"
     CHECKPOINT_MISSING = "CheckpointMissing"
+    CHECKPOINT_CHANGED = "CheckpointChanged"
+    """Somebody wrote to it while it was copied: a process of an attempt that was deleted by force."""
     CLAIM_LOST = "ClaimLost"
     RUN_ID_TAKEN = "RunIdTaken"
     RUN_COMPLETED = "RunAlreadyCompleted"

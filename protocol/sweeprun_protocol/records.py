@@ -197,6 +197,8 @@ class Decision:
     foreign: Optional[str] = None
     """Name, beside the decision, of the record of all foreign checkpoints as they were when it was made. By name, since
     a prepare that died before it decided may have left another one. Absent where no attempt may start."""
+    forced_epoch: Optional[int] = None
+    """Newest epoch, this one or one before it, that began though processes of an older one may live."""
 
     def to_dict(self) -> dict[str, Any]:
         return plain(
@@ -213,6 +215,7 @@ class Decision:
                 "completion": str(self.completion),
                 "checkpointDirectory": self.checkpoint_directory,
                 "foreign": self.foreign,
+                "forcedEpoch": self.forced_epoch,
             }
         )
 
@@ -235,6 +238,7 @@ class Decision:
             completion=fields.choice("completion", CompletionPolicy),
             checkpoint_directory=read_relative(fields, "checkpointDirectory"),
             foreign=fields.optional("foreign", lambda name: read_file_name(fields, name)),
+            forced_epoch=fields.optional("forcedEpoch", lambda name: fields.integer(name, least=1, most=MAX_EPOCH)),
         )
 
 

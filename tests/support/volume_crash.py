@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any
 from sweeprun_protocol.prepare import PrepareReport, PrepareRequest
 from sweeprun_protocol.reasons import OnNoValidCheckpoint, Outcome, StartReason
 
-from .volume_checkpoints import flip, rewrite, saved
+from .volume_checkpoints import contents, flip, rewrite, saved
 from .volume_sweep import CONFIG, CONFIG_NAME, OTHER, Sweep, adopting, make_request, with_init
 
 _CHANGES_NAMES = frozenset({"link", "unlink", "rename", "mkdir", "rmdir"})
@@ -59,6 +60,8 @@ class Story:
     """Pods of sweep_init, one for each try; empty: a plain prepare."""
     later: frozenset[tuple[Outcome, StartReason | None]] = frozenset()
     """What the next number may answer besides: its predecessor had decided, and its attempt never ran."""
+    copies: bool = False
+    """Each epoch that is decided may have a copy of the resume point."""
 
     def ask(self, sweep, request, *, attempt=0, before=None):
         if self.staging:
@@ -79,6 +82,14 @@ def resume_foreign_with_one_refused(sweep):
     whole = saved({"step": 200})
     sweep.put("step-200.pt", flip(whole, len(whole) // 2))
     return sweep.next_request()
+
+
+def resume_from_a_copy(sweep):
+    """The attempt was deleted by force: its processes may still write to the old place."""
+    sweep.prepare()
+    sweep.put("step-100.pt", saved({"step": 100}))
+    sweep.put("step-200.pt", saved({"step": 200}))
+    return sweep.next_request(drain_forced=True)
 
 
 def every_slot_ended_well(sweep):
@@ -184,6 +195,9 @@ STORIES = {
     "resume from a foreign file with one refused": Story(
         resume_foreign_with_one_refused, Outcome.RESUME, StartReason.WALKED_BACK, later=RESUMED
     ),
+    "resume from a copy": Story(
+        resume_from_a_copy, Outcome.RESUME, StartReason.NEWEST_CHECKPOINT, later=RESUMED, copies=True
+    ),
     "completed": Story(every_slot_ended_well, Outcome.COMPLETED),
     "restart": Story(nothing_committed, Outcome.RESTART, StartReason.NOTHING_COMMITTED),
     "first start": Story(nothing_there, Outcome.FRESH, StartReason.FIRST_START, later=RESTARTED),
@@ -265,6 +279,17 @@ def answer(report: PrepareReport) -> dict[str, Any]:
     }
 
 
+def contents_of(story: Story, sweep: Sweep) -> dict[str, Any]:
+    """What training wrote, wherever it lies."""
+    found = contents(sweep.root)
+    return {name: sorted(set(data)) for name, data in found.items()} if story.copies else found
+
+
+def _place(base: Any) -> Any:
+    """A copy lies in the epoch that was decided, which may be the one after."""
+    return base and (*base[:2], re.sub(r"^epochs/\d+/", "epochs/E/", base[2]), base[3])
+
+
 def check(story: Story, due: PrepareReport, sweep: Sweep, request: PrepareRequest, where: str) -> None:
     other_pod = bool(story.staging) and not (sweep.root / f".sweeprun-inits/{request.init_key}.json").exists()
     report = story.ask(sweep, request, attempt=int(bool(story.staging)))
@@ -280,5 +305,6 @@ def check(story: Story, due: PrepareReport, sweep: Sweep, request: PrepareReques
     assert (found["outcome"], found["reason"]) in {(due.outcome, due.reason), *story.later}, where
     assert (found.get("wandb") or "").partition("-e")[0] == (expected.get("wandb") or "").partition("-e")[0], where
     assert ("-e" in (found.get("wandb") or "")) == ("-e" in (expected.get("wandb") or "")), where
-    for name in ("run", "base", "previous", "config", "adopted", "step"):
+    assert _place(found["base"]) == _place(expected["base"]), where
+    for name in ("run", "previous", "config", "adopted", "step"):
         assert found.get(name) == expected.get(name), where

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Optional
 
+from sweeprun_protocol.layout import EPOCH_PLACEHOLDER
 from sweeprun_protocol.reasons import Format
 from sweeprun_protocol.records import CheckpointRef, Decision
 
@@ -88,7 +89,7 @@ def _candidate(
     item: Found, decided: Optional[Decision], seen: Mapping[str, FileFacts], inherited: Mapping[str, CheckpointRef]
 ) -> Optional[Candidate]:
     known = inherited.get(item.path)
-    if item.epoch is None and not _unchanged(item, seen):
+    if item.epoch is None and _may_be_written_by(decided, item.path) and not _unchanged(item, seen):
         # a file of ours to judge by nothing but its place: the attempt of D wrote it, or wrote it anew
         return _as_candidate(item, decided.epoch if decided is not None else 0, None)
     if known is not None:
@@ -97,6 +98,14 @@ def _candidate(
     if item.epoch is not None and decided is not None and item.epoch == decided.epoch:
         return _as_candidate(item, item.epoch, None)
     return None
+
+
+def _may_be_written_by(decided: Optional[Decision], path: str) -> bool:
+    """What lies elsewhere is D's base, or sealed by D: whoever changed that, it was not D's attempt."""
+    if decided is None:
+        return True
+    directory = decided.checkpoint_directory.replace(EPOCH_PLACEHOLDER, str(decided.epoch))
+    return directory == "." or path.startswith(f"{directory}/")
 
 
 def _unchanged(item: Found, seen: Mapping[str, FileFacts]) -> bool:

@@ -4,26 +4,29 @@ judge checkpoints, publish the decision once, and only then move anything."""
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Optional
 
 from sweeprun_protocol.codec import RecordError, dump
 from sweeprun_protocol.layout import RunLayout
 from sweeprun_protocol.prepare import PrepareReport, PrepareRequest
-from sweeprun_protocol.reasons import BlockedReason, Outcome, StartReason
+from sweeprun_protocol.reasons import BlockedReason, Format, Level, Outcome, StartReason
 from sweeprun_protocol.records import CheckpointRef, Claim, Decision, Marker, Refusal, Result, RunRecord, SupersededBy
 
 from . import completion, quarantine, retention, trash
 from .choosing import Situation, choose, known_to_exist, needs_walk
 from .claims import claim_epoch, highest_epoch, read_claim, still_head, superseded
-from .clock import Clock
+from .clock import Clock, Deadline
 from .completion import NO_EVIDENCE, Evidence
 from .configuration import settle
+from .copying import with_base_out_of_reach
 from .decisions import Seen, close_epochs, gives_way, newest_decision, publish_decision, read_decision, read_seen
 from .discovery import Inventory, searched, take_inventory
 from .errors import OutOfTimeError, Stopped, TooManyEntriesError, UnsafeEntryError, VolumeError, blocked
+from .formats import Context
 from .inits import publish_init
-from .lineage import Candidate, eligible
+from .lineage import Candidate, FileFacts, eligible
 from .operations import Volume
 from .probe import identify, probe_write
 from .records_io import publish_record, read_record
@@ -194,15 +197,18 @@ class _Preparation:
             adopted=run.adopted,
             config_digest=record.config_digest,
             config_file=record.config_file,
-            wandb_run_id=self._wandb_run_id(run, record, at_most=claim.epoch),
+            wandb_run_id=self._wandb_run_id(run, record, None, at_most=claim.epoch),
             previous_run_id=record.previous_run_id,
         )
 
-    def _wandb_run_id(self, run: Run, record: RunRecord, *, at_most: int) -> str:
-        """A restart that left checkpoints behind has another curve: it gets a W&B run of its own, linked by name."""
+    def _wandb_run_id(self, run: Run, record: RunRecord, decision: Optional[Decision], *, at_most: int) -> str:
+        """A restart that left checkpoints behind has another curve, and after a forced deletion the old process may
+        still log: such an attempt and those after it have a W&B run of their own, linked by name."""
         first = record.wandb_run_id or record.run_id
         restart = quarantine.newest_restart(self.volume, run.standing.layout, at_most=at_most)
-        return first if restart is None else f"{first[:54]}-e{restart}"
+        forced = decision.forced_epoch if decision is not None else None
+        newest = max((epoch for epoch in (restart, forced) if epoch is not None), default=None)
+        return first if newest is None else f"{first[:54]}-e{newest}"
 
     def _judge(self, run: Run, record: RunRecord, claim: Claim, decided: Optional[Decision]) -> Optional[Run]:
         layout = run.standing.layout
@@ -299,7 +305,7 @@ class _Preparation:
                 self.report,
                 config_digest=record.config_digest,
                 config_file=record.config_file,
-                wandb_run_id=self._wandb_run_id(run, record, at_most=epoch),
+                wandb_run_id=self._wandb_run_id(run, record, decided, at_most=epoch),
                 previous_run_id=record.previous_run_id,
             )
         self.report = replace(
@@ -334,7 +340,20 @@ class _Preparation:
         decision = choose(situation, walked, pinned_present=pinned is None or self._exists(run, pinned))
         if walked is not None and walked.remarks:
             decision = replace(decision, message=f"{decision.message}; {_remarks(walked)}"[:1000])
-        return decision, Seen(claim.epoch, inventory.foreign())
+        forced = claim.epoch if self.request.drain_forced else decided.forced_epoch if decided is not None else None
+        decision = replace(decision, forced_epoch=forced)
+        copied: Mapping[str, FileFacts] = {}
+        if self.request.drain_forced:
+            deadline = Deadline.after(self.request.timeout_seconds, self.clock)
+            decision, copied = with_base_out_of_reach(self._context(run, deadline), claim, decision)
+        return decision, Seen(claim.epoch, {**inventory.foreign(), **copied})
+
+    def _context(self, run: Run, deadline: Deadline) -> Context:
+        resumable_only = self.request.format is Format.AUTO
+        standing = run.standing
+        return Context(
+            self.volume, standing.layout, standing.run_id, Level.FULL, deadline, resumable_only=resumable_only
+        )
 
     def _inventory(self, run: Run, claim: Claim, decided: Optional[Decision]) -> Inventory:
         for directory in searched(decided, self.request.checkpoint_directory, claim.epoch):
@@ -378,7 +397,7 @@ class _Preparation:
             run.standing.layout,
             candidates,
             run_id=run.standing.run_id,
-            judge=Judge(epoch=claim.epoch, prepare=claim.prepare, level=request.level, chosen=request.format),
+            judge=Judge(epoch=claim.epoch, prepare=claim.prepare, level=_level(request), chosen=request.format),
             timeout_seconds=request.timeout_seconds,
             clock=self.clock,
         )
@@ -422,7 +441,7 @@ class _Preparation:
             message=_with_note(decision.message, note),
             checkpoint=decision.base,
             refused=decision.refused or self._refused_before(record, decision),
-            wandb_run_id=self._wandb_run_id(run, record, at_most=decision.epoch),
+            wandb_run_id=self._wandb_run_id(run, record, decision, at_most=decision.epoch),
         )
         self.report = replace(self.report, refused_count=len(self.report.refused))
 
@@ -461,6 +480,11 @@ class _Preparation:
 
 def _with_note(message: str, note: str) -> str:
     return f"{message[: 498 - len(note)]}; {note}" if note else message[:500]
+
+
+def _level(request: PrepareRequest) -> Level:
+    """What is copied is compared with what was judged, byte for byte."""
+    return Level.FULL if request.drain_forced else request.level
 
 
 def _remarks(walked: Walk) -> str:

@@ -11,8 +11,7 @@ from dataclasses import replace
 
 import pytest
 
-from support.volume_checkpoints import contents
-from support.volume_crash import STORIES, DiedError, Mortality, check, copy_of, records
+from support.volume_crash import STORIES, DiedError, Mortality, check, contents_of, copy_of, records
 from support.volume_sweep import Sweep
 
 
@@ -32,6 +31,6 @@ def test_a_death_before_any_operation_changes_no_answer(story, tmp_path):
         for number in (request.prepare, request.prepare + 1):
             sweep = copy_of(dead, "again")
             check(story, due, sweep, replace(request, prepare=number), f"{where}, then prepare {number}")
-            assert contents(sweep.root) == contents(played.root), where
+            assert contents_of(story, sweep) == contents_of(story, played), where
             now = records(sweep)
             assert all(now[path] == data for path, data in records(dead).items()), where

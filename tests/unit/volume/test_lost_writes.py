@@ -17,8 +17,8 @@ import pytest
 from support.lossy_disk import KeepAll, KeepNothing, KeepSome, LossyDisk, every_choice
 from support.run_directory import RunDirectory
 from support.training import DIRECTORY, RUN, Rig, checkpointer
-from support.volume_checkpoints import contents, context_at
-from support.volume_crash import STORIES, DiedError, Mortality, answer, check, copy_of
+from support.volume_checkpoints import context_at
+from support.volume_crash import STORIES, DiedError, Mortality, answer, check, contents_of, copy_of
 from support.volume_sweep import CONFIG_NAME, OWNER, Sweep, make_request, with_init
 from sweeprun_protocol.codec import RecordError
 from sweeprun_protocol.environ import PodEnvironment
@@ -153,7 +153,7 @@ def test_a_power_loss_before_any_call_changes_no_answer(story, tmp_path):
             assert answer(again) == answer(due), where
         else:
             check(story, due, lost, replace(request, prepare=number), f"{where}\nthen prepare {number}")
-        assert contents(lost.root) == contents(sweep.root), where
+        assert contents_of(story, lost) == contents_of(story, sweep), where
 
 
 def told(due, request):
@@ -162,6 +162,7 @@ def told(due, request):
         "prepare": request.prepare,
         "configuration": request.configuration,
         "resume": request.resume,
+        "drain_forced": request.drain_forced,
         "on_no_valid_checkpoint": request.on_no_valid_checkpoint,
         "fresh_number": request.fresh_number,
         "init_key": request.init_key,
