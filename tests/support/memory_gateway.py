@@ -89,8 +89,8 @@ class MemoryGateway:
             self._applied("create", kind, name)
         return copy.deepcopy(created)
 
-    async def delete(self, kind: str, namespace: str, name: str, *, uid: str) -> None:
-        self._called("delete", kind, name)
+    async def delete(self, kind: str, namespace: str, name: str, *, uid: str, force: bool = False) -> None:
+        self._called("force-delete" if force else "delete", kind, name)
         found = self.objects.get((kind, namespace, name))
         if found is None:
             raise NotFoundError(f"{name} not found")

@@ -56,6 +56,8 @@ class World:
         self.manifests: dict[str, dict[str, Any]] = {}
         self.owners_gone: Mapping[str, bool] = {}
         self.unready_nodes: frozenset[str] = frozenset()
+        self.held: set[str] = set()
+        """Names of pods with finalizers."""
         self.acceptance: Acceptance = make_acceptance()
         self.deleted_run = False
         self.writes = 0
@@ -178,6 +180,10 @@ class World:
         if found is None or found.uid != action.uid:
             return
         self.jobs.pop(action.name, None)
+        if action.force and action.name in self.held:
+            self.pods[action.name] = replace(self.pods[action.name], grace_seconds=0)
+        elif action.force:
+            self.pods.pop(action.name, None)
         if self.workloads.pop(action.name, None) is not None:
             self.pods = {name: replace(pod, deleting=True) for name, pod in self.pods.items()}
 

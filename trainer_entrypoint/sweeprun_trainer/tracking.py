@@ -12,9 +12,12 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any, Optional
 
+from sweeprun_protocol.environ import PREVIOUS_WANDB_RUN
+
 from .log import say
 
 STEP = "trainer/global_step"
+PREVIOUS = "sweeprun/previous_wandb_run"
 KEPT_ROWS = 2000
 """Rows in a checkpoint; W&B's client sends every 15 s at the latest, so that fewer are ever in flight."""
 INIT_TIMEOUT = "WANDB_INIT_TIMEOUT"
@@ -119,8 +122,14 @@ def begin(
         limits = wandb.Settings(init_timeout=float(os.environ.get(INIT_TIMEOUT) or INIT_SECONDS))
         if hasattr(limits, "finish_timeout"):  # newer clients
             limits.finish_timeout = float(os.environ.get(FINISH_TIMEOUT) or finish_seconds)
-        run = wandb.init(config=dict(config), settings=limits, **dict(settings))
+        run = wandb.init(config=_linked(config), settings=limits, **dict(settings))
         return Tracker(run, attempt=attempt)
     except Exception as error:  # noqa: BLE001 - refused keys, dead servers, full disks: training does not depend on it
         say(f"W&B cannot be used, training goes on without it: {type(error).__name__}: {error}")
         return Tracker(None, attempt=attempt)
+
+
+def _linked(config: Mapping[str, Any]) -> dict[str, Any]:
+    """With the name of the W&B run that holds the beginning, where the attempt logs to another one."""
+    previous = os.environ.get(PREVIOUS_WANDB_RUN)
+    return {**config, PREVIOUS: previous} if previous else dict(config)

@@ -63,7 +63,7 @@ class LocalGateway:
             check_pytorchjob(manifest)
         return self._store.create(kind, namespace, manifest, dry_run=dry_run)
 
-    async def delete(self, kind: str, namespace: str, name: str, *, uid: str) -> None:
+    async def delete(self, kind: str, namespace: str, name: str, *, uid: str, force: bool = False) -> None:  # noqa: ARG002  (no node is lost here)
         self._store.delete(kind, namespace, name, uid=uid)
 
     async def replace_status(self, raw: Raw) -> Raw:

@@ -200,6 +200,7 @@ class Limits(ApiModel):
 
 class UnreachablePolicy(StrEnum):
     WAIT = "Wait"
+    FORCE_DELETE = "ForceDelete"
 
 
 class Unreachable(ApiModel):
@@ -207,6 +208,9 @@ class Unreachable(ApiModel):
 
     toleration_seconds: Seconds = 60
     policy: UnreachablePolicy = UnreachablePolicy.WAIT
+    """policy ForceDelete does not wait for such a node: its pods are deleted by force once they have been Terminating
+    for tolerationSeconds and their grace. Their processes may live on: the next attempt reads a copy and logs to
+    another W&B run."""
 
 
 class WandbMode(StrEnum):

@@ -15,6 +15,12 @@ from .base import Count, StatusModel
 
 HISTORY = 10
 MAX_POD_UIDS = 512
+MAX_FORCED = 16
+"""Pods deleted by force that history names."""
+MAX_SILENT = 512
+MAX_AVOIDED = 5
+MAX_EVIDENCE = 4
+"""Pods of an ended attempt that history describes."""
 
 Message = Annotated[str, Field(max_length=1024)]
 
@@ -127,6 +133,35 @@ class Interruption(StatusModel):
     """When it happened, by the cluster's word; absent where it says nothing."""
 
 
+class PodEvidence(StatusModel):
+    """What a pod showed when its attempt ended; its object is gone soon after."""
+
+    name: Annotated[str, Field(max_length=253)]
+    node: Annotated[str, Field(max_length=253)] | None = None
+    phase: Annotated[str, Field(max_length=32)]
+    reason: Annotated[str, Field(max_length=128)] | None = None
+    """Of the pod: Evicted, OutOfcpu, ..."""
+    disruption: Annotated[str, Field(max_length=128)] | None = None
+    """Reason of DisruptionTarget."""
+    deleting: bool = False
+    container: Annotated[str, Field(max_length=128)] | None = None
+    """The one that failed first, with its code and reason; else the training container."""
+    exit_code: int | None = None
+    container_reason: Annotated[str, Field(max_length=128)] | None = None
+    time: datetime | None = None
+    """When the container ended, else when the pod was marked."""
+
+
+class ForcedDeletion(StatusModel):
+    """Pods that were deleted without their node's word: their processes may have gone on."""
+
+    time: datetime
+    """Of the first one."""
+    pods: Annotated[list[Annotated[str, Field(max_length=253)]], Field(max_length=MAX_FORCED)] = []
+    """The first ones."""
+    nodes: Annotated[list[Annotated[str, Field(max_length=253)]], Field(max_length=MAX_FORCED)] = []
+
+
 class Doubt(StatusModel):
     """An end whose cause is not clear yet: better evidence is waited for."""
 
@@ -180,6 +215,10 @@ class Current(StatusModel):
     """When the workload was first seen not suspended by a queue; startTimeoutSeconds counts from here."""
     running_time: datetime | None = None
     """When all pods of the attempt ran."""
+    silent_nodes: Annotated[dict[str, datetime], Field(max_length=MAX_SILENT)] = {}
+    """While it drains: nodes with Terminating pods that do not answer, and since when without a break."""
+    drain_forced: bool = False
+    """Pods of the attempt were deleted by force, and no prepare has decided since."""
     drained_time: datetime | None = None
     prepared_time: datetime | None = None
     seen_time: datetime | None = None
@@ -215,10 +254,23 @@ class Attempt(StatusModel):
     kind: Kind | None = None
     evidence: Message | None = None
     node: Annotated[str, Field(max_length=253)] | None = None
+    pods: Annotated[list[PodEvidence], Field(max_length=MAX_EVIDENCE)] = []
+    """When the end was first seen: the one that evidence names, then those that failed or went, in time."""
+    forced: ForcedDeletion | None = None
+    """Set where its end was not confirmed by the nodes of all its pods."""
     template_hash: Annotated[str, Field(max_length=64)] | None = None
     refused: Annotated[list[RefusedCheckpoint], Field(max_length=5)] = []
     """Checkpoints that prepare refused before this attempt."""
     seconds: PhaseSeconds = PhaseSeconds()
+
+
+class AvoidedNode(StatusModel):
+    """A node on which attempts of this run were lost repeatedly: the next ones rather go elsewhere."""
+
+    node: Annotated[str, Field(max_length=253)]
+    losses: Count
+    reason: Annotated[str, Field(max_length=256)]
+    until: datetime
 
 
 class Counts(StatusModel):
@@ -279,6 +331,8 @@ class SweepRunStatus(StatusModel):
     config_file: Annotated[str, Field(max_length=128)] | None = None
     volume_id: Annotated[str, Field(max_length=64)] | None = None
     wandb_run_id: Annotated[str, Field(max_length=64)] | None = None
+    previous_wandb_run_id: Annotated[str, Field(max_length=64)] | None = None
+    """W&B run of the same run before it restarted, or before an attempt of it was deleted by force."""
     conditions: Annotated[list[Condition], Field(max_length=16, json_schema_extra=_BY_TYPE)] = []
     start_time: datetime | None = None
     completion_time: datetime | None = None
@@ -291,6 +345,7 @@ class SweepRunStatus(StatusModel):
     current: Current | None = None
     history: Annotated[list[Attempt], Field(max_length=HISTORY)] = []
     """Newest last."""
+    avoided_nodes: Annotated[list[AvoidedNode], Field(max_length=MAX_AVOIDED)] = []
     running_seconds: Count = 0
     """Sum over ended attempts; activeDeadlineSeconds counts it."""
     savings: Savings = Savings()

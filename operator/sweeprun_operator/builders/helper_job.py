@@ -11,6 +11,7 @@ from sweeprun_protocol import environ, keys
 from sweeprun_protocol.layout import INITS
 from sweeprun_protocol.prepare import REQUEST_ENV
 
+from .affinity import avoiding
 from .given import entries, fields, name_in
 from .images import HelperImages
 from .kubernetes_text import field, literal, variables
@@ -41,6 +42,7 @@ def prepare_job(run: SweepRun, images: HelperImages, *, cluster_id: str) -> Mani
     container["env"] += variables({REQUEST_ENV: encoded(prepare_request(run, cluster_id=cluster_id))})
     pod: Manifest = {
         **scheduling(run),
+        **avoiding(run, None, "affinity"),
         "containers": [container],
         "volumes": [data_volume(run.spec)],
         "securityContext": pod_security(run),
@@ -81,6 +83,7 @@ def init_job(run: SweepRun, images: HelperImages, *, cluster_id: str) -> Manifes
             container["securityContext"]["runAsNonRoot"] = True
     own = scheduling(run)
     pod = {**{name: value for name, value in own.items() if name != "nodeSelector"}, **pod}
+    pod |= avoiding(run, pod.get("affinity"), f"{path}.spec.affinity")
     given = entries(pod.get("tolerations"), f"{path}.spec.tolerations")
     pod["tolerations"] = leaving_lost_nodes(given, run.spec.unreachable.toleration_seconds)
     deadline = init.active_deadline_seconds + _deadline(run)
@@ -130,7 +133,10 @@ def _ours(run: SweepRun, images: HelperImages, name: str, arguments: list[str]) 
 
 
 def _deadline(run: SweepRun) -> int:
-    return run.spec.checkpoint.validation.timeout_seconds + ATTACH_SECONDS
+    """After a forced deletion the resume point is judged, copied, and the copy judged."""
+    current = run.status.current
+    times = 2 if current is not None and current.drain_forced else 1
+    return times * run.spec.checkpoint.validation.timeout_seconds + ATTACH_SECONDS
 
 
 def _job(

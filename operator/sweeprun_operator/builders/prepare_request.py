@@ -47,6 +47,7 @@ def prepare_request(run: SweepRun, *, cluster_id: str) -> PrepareRequest:
         wandb_run_id=wandb.run_id if wandb is not None else None,
         keep_last=retention.keep_last if retention is not None else None,
         quarantine_keep_last=quarantine.keep_last if quarantine is not None else None,
+        drain_forced=current.drain_forced,
     )
 
 

@@ -10,6 +10,7 @@ from sweeprun_operator.api.template import Replica, mapping, replicas
 from sweeprun_operator.api.v1alpha1 import SweepRun
 from sweeprun_protocol import keys
 
+from .affinity import avoiding
 from .given import entries, fields, name_in
 from .images import HelperImages
 from .metadata import Manifest, attempt_name, child_metadata, own_labels, template_hash
@@ -89,6 +90,7 @@ def _pod(run: SweepRun, replica: Replica, images: HelperImages) -> Manifest:
         "initContainers": [_install(pod, images), *setup],
         "containers": [wrapped if name_in(item) == name else item for item in containers],
         "volumes": volumes,
+        **avoiding(run, pod.get("affinity"), f"{path}.affinity"),
         "tolerations": leaving_lost_nodes(
             entries(pod.get("tolerations"), f"{path}.tolerations"), run.spec.unreachable.toleration_seconds
         ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sweeprun_operator.api.spec import WandbMode
 from sweeprun_operator.api.v1alpha1 import SweepRun
-from sweeprun_protocol.environ import WANDB_RUN_ID
+from sweeprun_protocol.environ import PREVIOUS_WANDB_RUN, WANDB_RUN_ID
 
 _MODES = {WandbMode.ONLINE: "online", WandbMode.OFFLINE: "offline", WandbMode.DISABLED: "disabled"}
 
@@ -18,6 +18,7 @@ def wandb_environment(run: SweepRun, *, run_dir: str, epoch: int) -> dict[str, s
         return {"WANDB_MODE": _MODES[wandb.mode]}
     values = {
         WANDB_RUN_ID: run.status.wandb_run_id or run.status.run_id,
+        PREVIOUS_WANDB_RUN: run.status.previous_wandb_run_id,
         "WANDB_RESUME": "allow",
         "WANDB_MODE": _MODES[wandb.mode],
         "WANDB_ENTITY": wandb.entity,

@@ -68,7 +68,7 @@ async def _act(gateway: Gateway, namespace: str, name: str, uid: str, action: Ac
             return await _create(gateway, namespace, uid, action)
         case Delete():
             try:
-                await gateway.delete(action.kind, namespace, action.name, uid=action.uid)
+                await gateway.delete(action.kind, namespace, action.name, uid=action.uid, force=action.force)
             except NotFoundError:
                 return Executed(Result.DONE)
             except ConflictError as error:

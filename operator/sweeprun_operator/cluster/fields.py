@@ -30,7 +30,8 @@ def text(raw: Raw, name: str, *, most: int = MESSAGE_CHARACTERS) -> str | None:
     value = raw.get(name)
     if not isinstance(value, str) or not value:
         return None
-    return value.replace("\x00", " ")[:most]
+    # what a pod says is shown in terminals: no control sequences, and no half of a surrogate pair
+    return "".join(letter if letter.isprintable() or letter in "\n\t" else " " for letter in value[:most])
 
 
 def word(raw: Raw, name: str) -> str | None:

@@ -54,7 +54,8 @@ class Gateway(Protocol):
 
     async def create(self, kind: str, namespace: str, manifest: Raw, *, dry_run: bool = False) -> Raw: ...
 
-    async def delete(self, kind: str, namespace: str, name: str, *, uid: str) -> None: ...
+    async def delete(self, kind: str, namespace: str, name: str, *, uid: str, force: bool = False) -> None:
+        """`force`: with a grace period of 0, so that no kubelet is waited for."""
 
     async def replace_status(self, raw: Raw) -> Raw:
         """PUT of the status subresource; metadata.resourceVersion of `raw` is the precondition."""

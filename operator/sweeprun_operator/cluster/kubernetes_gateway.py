@@ -111,9 +111,9 @@ class KubernetesGateway:
         query = {"dryRun": "All"} if dry_run else {}
         return await self._call("POST", _path(root, namespace, plural), query=query, body=manifest)
 
-    async def delete(self, kind: str, namespace: str, name: str, *, uid: str) -> None:
+    async def delete(self, kind: str, namespace: str, name: str, *, uid: str, force: bool = False) -> None:
         root, plural = _CHILDREN[kind]
-        await self._delete(_path(root, namespace, plural, name), uid)
+        await self._delete(_path(root, namespace, plural, name), uid, force=force)
 
     async def replace_status(self, raw: Raw) -> Raw:
         metadata = sub(raw, "metadata")
@@ -166,8 +166,10 @@ class KubernetesGateway:
         except NotFoundError:
             return None
 
-    async def _delete(self, path: str, uid: str) -> None:
-        body = {"propagationPolicy": "Background", "preconditions": {"uid": uid}}
+    async def _delete(self, path: str, uid: str, *, force: bool = False) -> None:
+        body: Raw = {"propagationPolicy": "Background", "preconditions": {"uid": uid}}
+        if force:
+            body["gracePeriodSeconds"] = 0
         await self._call("DELETE", path, body=body)
 
     async def _call(

@@ -218,6 +218,7 @@ def _pod(raw: Raw) -> PodState | None:
             *(_container(item, init=False) for item in items(status, "containerStatuses")),
         ),
         created=moment(sub(raw, "metadata"), "creationTimestamp"),
+        grace_seconds=number(sub(raw, "metadata"), "deletionGracePeriodSeconds"),
     )
 
 

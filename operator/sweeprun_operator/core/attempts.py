@@ -134,7 +134,15 @@ def _never_started(draft: Draft, scene: Scene, running: int) -> Interruption:
                 why = f"container {container.name} of {pod.name} waits: {container.waiting_reason}"
     limit = draft.spec.limits.start_timeout_seconds
     evidence = f"{running} of {scene.expected} pods ran within {limit} s" + (f"; {why}" if why else "")
-    return Interruption(cause=Cause.NEVER_STARTED, evidence=evidence[:1024], time=draft.now)
+    node = _where_they_wait(scene)
+    return Interruption(cause=Cause.NEVER_STARTED, evidence=evidence[:1024], node=node, time=draft.now)
+
+
+def _where_they_wait(scene: Scene) -> str | None:
+    """The node, where all pods that do not run are bound to one; a pod without a node waits for the scheduler."""
+    waiting = [pod for pod in scene.pods if pod.phase is PodPhase.PENDING]
+    nodes = {pod.node for pod in waiting}
+    return nodes.pop() if len(nodes) == 1 else None
 
 
 def _waiting(unschedulable: str | None, name: str) -> str | None:

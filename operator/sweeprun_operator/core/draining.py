@@ -1,19 +1,21 @@
 """The end of an attempt: its workload is deleted, and nothing else happens until all of it is gone.
 
-Absence is read from consistent lists. Forced deletion is nobody's but an admin's: an unreachable node may still write.
+Absence is read from consistent lists. Deletion by force is an admin's, or asked for by the user in the spec
+(`forcing`): an unreachable node may still write.
 """
 
 from __future__ import annotations
 
 from sweeprun_operator.api.status import Interruption, Kind, State
 
-from . import finishing, history
+from . import avoiding, finishing, forcing, history
 from .classify import KINDS, disruption_of
 from .draft import Draft
 from .leftovers import remove_orphans
 from .plan import ChildKind, Delete
 from .preparing import begin_prepare
 from .scene import scene_of
+from .witnesses import witnesses
 
 LOOK_SECONDS = 10.0
 """Nodes are not watched: a drain that hangs on one is looked at again."""
@@ -26,6 +28,8 @@ def begin(draft: Draft, interruption: Interruption) -> Draft:
     draft = draft.enter(State.DRAINING, interruption=interruption, doubt=None)
     where = f" on node {interruption.node}" if interruption.node else ""
     text = f"attempt {attempt} ended: {interruption.cause}{where}: {interruption.evidence}"
+    draft = history.change_newest(draft, pods=witnesses(scene_of(draft.seen), interruption.pod))
+    draft = avoiding.judge(draft)
     bad = KINDS[interruption.cause] not in (Kind.COMPLETION, Kind.NEUTRAL)
     draft = draft.warn("Interrupted", text) if bad else draft.tell("Ended", text)
     return _delete(draft)
@@ -39,8 +43,8 @@ def drain(draft: Draft) -> Draft:
         silent = sorted({pod.node for pod in pods if pod.node and pod.node in draft.seen.unready_nodes})
         if silent:
             draft = draft.stuck("NodeUnreachable", _advice(silent))
-        return draft.look_again(LOOK_SECONDS)
-    return _drained(draft.unstuck().move(drained_time=draft.now))
+        return forcing.force(draft, pods).look_again(LOOK_SECONDS)
+    return _drained(draft.unstuck().move(drained_time=draft.now, silent_nodes={}))
 
 
 def _delete(draft: Draft) -> Draft:

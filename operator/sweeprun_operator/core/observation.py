@@ -86,6 +86,8 @@ class PodState:
     node: str | None = None
     containers: tuple[ContainerState, ...] = ()
     created: datetime | None = None
+    grace_seconds: int | None = None
+    """Of a pod that is being deleted: what its processes are given to end. 0: only finalizers hold the object."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,6 +34,8 @@ class Delete:
     kind: ChildKind
     name: str
     uid: str
+    force: bool = False
+    """Without waiting for the kubelet: the object goes, its processes may stay."""
 
 
 @dataclass(frozen=True, slots=True)

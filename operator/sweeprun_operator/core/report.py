@@ -19,7 +19,7 @@ from sweeprun_operator.api.status import (
 from sweeprun_protocol.prepare import PrepareReport
 from sweeprun_protocol.reasons import BlockedReason, Outcome, StartReason
 
-from . import attempts, budgets, finishing, history, preparing
+from . import attempts, avoiding, budgets, finishing, history, preparing
 from .draft import Draft
 from .observation import Role
 
@@ -215,7 +215,7 @@ def _start(draft: Draft, report: PrepareReport) -> Draft:
         seconds=seconds,
     )
     kind = closed.kind if before is not None and closed is not None else None
-    draft = _count(history.append(draft, entry), report, fresh=fresh)
+    draft = _count(avoiding.judge(history.append(draft, entry)), report, fresh=fresh)
     draft = _tell_start(draft, report, entry)
     return _decided(draft, entry, kind, base_seconds)
 
@@ -252,12 +252,17 @@ def _identify(draft: Draft, report: PrepareReport) -> Draft:
     if old is not None and new != old:
         left = PreviousRun(run_id=old, reason=report.reason or StartReason.ALL_REFUSED, time=draft.now)
         draft = draft.update(previous_run_ids=[*status.previous_run_ids, left][-MAX_PREVIOUS_RUNS:])
+    tracked = report.wandb_run_id or status.wandb_run_id
+    if new != old:
+        draft = draft.update(previous_wandb_run_id=None)
+    elif tracked != status.wandb_run_id:
+        draft = draft.update(previous_wandb_run_id=status.wandb_run_id)
     draft = draft.update(
         run_id=new,
         volume_id=report.volume_id or status.volume_id,
         config_digest=report.config_digest or status.config_digest,
         config_file=report.config_file or status.config_file,
-        wandb_run_id=report.wandb_run_id or status.wandb_run_id,
+        wandb_run_id=tracked,
     )
     if report.checkpoint is not None:
         return draft.update(
