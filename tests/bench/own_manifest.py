@@ -12,7 +12,8 @@ from sweeprun_protocol.manifest import CHUNK, Manifest
 from sweeprun_protocol.reasons import Level
 from sweeprun_volume.clock import Clock, Deadline
 from sweeprun_volume.formats import Context
-from sweeprun_volume.formats.contents import Plan, _threads, read_contents
+from sweeprun_volume.formats.chunks import Plan
+from sweeprun_volume.formats.contents import _threads, read_contents
 from sweeprun_volume.formats.own import OwnFormat
 from sweeprun_volume.hashing import PIECE_BYTES
 from sweeprun_volume.operations import Volume

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import mmap
 import os
 import secrets
 import stat
@@ -131,9 +132,29 @@ class Volume:
         return sorted(found, key=lambda entry: entry.name)
 
     def read_at(self, descriptor: int, buffer: memoryview, offset: int, path: str) -> int:
-        """Bytes read into `buffer`; 0 at the end. No mapping: a file that shrinks on NFS would end the process."""
+        """Bytes read into `buffer`; 0 at the end."""
         with self._translated(path):
             return os.preadv(descriptor, [buffer], offset)
+
+    def is_cached(self, descriptor: int, offset: int) -> bool:
+        """Whether the byte at `offset` is in the page cache; False too where the file system does not tell (NFS)."""
+        if not hasattr(os, "RWF_NOWAIT"):
+            return False
+        try:
+            return os.preadv(descriptor, [bytearray(1)], offset, os.RWF_NOWAIT) == 1
+        except OSError:  # EAGAIN, EOPNOTSUPP; whatever else there is, reading will tell
+            return False
+
+    def map_at(self, descriptor: int, offset: int, size: int) -> mmap.mmap:
+        """Bytes of a file where they are, read-only; `offset` is a multiple of a page.
+
+        For processes that may die alone: where the file shrinks or cannot be read, looking at them ends the process.
+
+        Raises:
+            OSError: the file system does not map.
+            ValueError: the file ends before.
+        """
+        return mmap.mmap(descriptor, size, access=mmap.ACCESS_READ, offset=offset)
 
     def absolute(self, path: str) -> str:
         return os.path.join(self.root, path)

@@ -20,8 +20,9 @@ from sweeprun_protocol.records import Refusal
 from sweeprun_volume import crc
 from sweeprun_volume.clock import Clock, Deadline
 from sweeprun_volume.errors import OutOfTimeError, VolumeError
-from sweeprun_volume.formats import Contents, Refused, contents
-from sweeprun_volume.formats.contents import Plan, Span, read_contents
+from sweeprun_volume.formats import Contents, Refused, chunks, contents
+from sweeprun_volume.formats.chunks import Plan, Span
+from sweeprun_volume.formats.contents import read_contents
 from sweeprun_volume.operations import Volume
 
 CHUNK = 4096
@@ -31,7 +32,7 @@ DATA = bytes(os.urandom(3 * CHUNK + 700))
 
 @pytest.fixture(autouse=True)
 def _small_chunks(monkeypatch):
-    monkeypatch.setattr(contents, "CHUNK", CHUNK)
+    monkeypatch.setattr(chunks, "CHUNK", CHUNK)
     monkeypatch.setattr(contents, "PIECE_BYTES", READ)
 
 
@@ -420,7 +421,7 @@ def test_pieces_of_any_size_are_combined_as_zlib_does(size):
 
 
 def test_without_the_fast_library_the_standard_one_computes_the_same(tmp_path, threads, monkeypatch):
-    monkeypatch.setattr(contents, "crc32", zlib.crc32)
+    monkeypatch.setattr(chunks, "crc32", zlib.crc32)
     monkeypatch.setattr(contents, "combine", crc.combined)
     spans = [span(5, 3 * CHUNK)]
     read_contents(context_at(tmp_path), [plan(tmp_path, "a", DATA, spans=spans)])

@@ -4,6 +4,10 @@ Chunks of CHUNK bytes are read by a few threads in the order of the plans, each 
 the processor's second-level cache, so that the digest and the CRC find the bytes there. Memory does not grow with the
 size of a checkpoint. What is reported does not depend on which thread was faster: every problem has a place, that of
 the byte with which it shows, and the first place counts.
+
+Copying out of the page cache costs more than the digest. Of a chunk that lies there whole, each thread has a child
+process map it and answer with its sums; what the child cannot do, or finds wrong, the thread reads itself, so that
+there is one way to each verdict. A child that dies of a file that shrinks under it takes nothing with it.
 """
 
 from __future__ import annotations
@@ -11,49 +15,25 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 from typing import Optional
 
-from sweeprun_protocol.manifest import CHUNK, ManifestFile
+from sweeprun_protocol.manifest import ManifestFile
 from sweeprun_protocol.reasons import RefusalReason
-from sweeprun_volume.crc import combine, crc32
+from sweeprun_volume.crc import combine
 from sweeprun_volume.errors import UnsafeEntryError
-from sweeprun_volume.hashing import PIECE_BYTES, new_digest, preferred_algorithm
+from sweeprun_volume.forked import Answer, Forked, may_fork
+from sweeprun_volume.hashing import PIECE_BYTES, preferred_algorithm
 
 from . import Contents, Context, Refused
+from .chunks import Chunk, Plan, Span, Sums, chunks_of, count_chunks, cut, end_of, misplaced
 
 MAX_THREADS = 4
 """More do not help: storage is slower than two of them (measured)."""
-
-
-@dataclass(frozen=True)
-class Span:
-    """Consecutive bytes of a file with a checksum of their own."""
-
-    __slots__ = ("crc", "entry", "offset", "size")  # an archive may have a hundred thousand entries
-
-    entry: str
-    """As messages name it."""
-    offset: int
-    size: int
-    crc: int
-    """CRC-32 that they must have."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A file that is to be read whole."""
-
-    path: str
-    """From the volume's root."""
-    name: str
-    """Relative to the checkpoint, or the file's name where it is the checkpoint."""
-    size: int
-    mtime_ns: int
-    spans: Sequence[Span] = ()
-    """In order of their offsets, without overlap."""
-    expected: Optional[Sequence[str]] = None
-    """Chunk digests that it must have, where somebody knows them."""
+WINDOW = 4 << 20
+"""Bytes that a child maps at a time: larger ones are no faster (measured), and count as its memory."""
+MAPPED_BYTES = 64 << 20
+"""Fewer are read before a child is made that would map them."""
 
 
 def read_contents(context: Context, plans: Sequence[Plan], *, algorithm: Optional[str] = None) -> Contents:
@@ -101,25 +81,8 @@ def _check_known(known: dict[str, ManifestFile], plans: Sequence[Plan]) -> None:
 def _threads(plans: Sequence[Plan]) -> int:
     """No more than the processors that this process may use, or than there are chunks."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    chunks = sum(_chunks(plan.size) for plan in plans)
+    chunks = sum(count_chunks(plan.size) for plan in plans)
     return max(1, min(MAX_THREADS, usable, chunks))
-
-
-def _chunks(size: int) -> int:
-    return -(-size // CHUNK)
-
-
-@dataclass(frozen=True)
-class _Chunk:
-    """What one thread reads at a time; an empty file has one as well, for it has to be opened."""
-
-    plan: int
-    index: int
-    start: int
-    end: int
-    first: int
-    """Index of the first span that reaches into it; `last` is behind the last one."""
-    last: int
 
 
 _Place = tuple[int, int, int]
@@ -127,39 +90,18 @@ _Place = tuple[int, int, int]
 _OF_SPAN, _OF_CHUNK, _OF_FILE = range(3)
 
 
-def _cut(plans: Sequence[Plan]) -> Iterator[_Chunk]:
-    for number, plan in enumerate(plans):
-        first = 0
-        for index in range(max(1, _chunks(plan.size))):
-            start = index * CHUNK
-            end = min(start + CHUNK, plan.size)
-            last = first
-            while last < len(plan.spans) and _reaches(plan.spans[last], end):
-                last += 1
-            yield _Chunk(number, index, start, end, first, last)
-            first = last - 1 if last > first and _end(plan.spans[last - 1]) > end else last
-
-
-def _end(span: Span) -> int:
-    return span.offset + span.size
-
-
-def _reaches(span: Span, end: int) -> bool:
-    """An empty one at the very end of a chunk belongs to it: there may be none behind."""
-    return span.offset < end or _end(span) <= end
-
-
-def _misplaced(plan: Plan) -> Optional[Refused]:
-    behind = 0
-    for span in plan.spans:
-        if span.offset < behind or span.size < 0:
-            text = f"{span.entry} reaches into the one before"
-            return Refused(RefusalReason.STRUCTURE, text, entry=span.entry, offset=span.offset)
-        behind = _end(span)
-        if behind > plan.size:
-            text = f"{span.entry} ends at byte {behind} of {plan.size}"
-            return Refused(RefusalReason.TRUNCATED, text, entry=span.entry, offset=span.offset)
-    return None
+@contextmanager
+def _children(answer: Answer, count: int) -> Iterator[list[Forked]]:
+    """As many as can be had."""
+    made: list[Forked] = []
+    try:
+        with suppress(OSError):  # no more processes are allowed here: reading needs none
+            for _ in range(count):
+                made.append(Forked(answer, beside=made))
+        yield made
+    finally:
+        for child in made:
+            child.end()
 
 
 class _Reading:
@@ -172,10 +114,10 @@ class _Reading:
         self.plans = plans
         self.algorithm = algorithm
         self.expected = expected
-        self.digests = [[""] * _chunks(plan.size) for plan in plans]
+        self.digests = [[""] * count_chunks(plan.size) for plan in plans]
         self._bytes = 0
         self._lock = threading.Lock()
-        self._chunks = _cut(plans)
+        self._chunks = cut(plans)
         self._parts: dict[tuple[int, int], dict[int, tuple[int, int]]] = {}
         """(CRC, bytes) by chunk, of the spans that no chunk holds whole."""
         self._problem: Optional[tuple[_Place, Exception]] = None
@@ -183,31 +125,40 @@ class _Reading:
     def run(self, threads: int) -> None:
         """Read all chunks. Raises the first problem."""
         for number, plan in enumerate(self.plans):
-            refused = _misplaced(plan)
+            refused = misplaced(plan)
             if refused is not None:
                 self.note((number, 0, _OF_SPAN), refused)
                 break
-        others = [threading.Thread(target=self._work, name=f"read-{n}", daemon=True) for n in range(1, threads)]
+        with _children(self.answer, threads if self._is_worth_children() else 0) as children:
+            self._read_all([*children, *[None] * (threads - len(children))])
+        self._conclude()
+
+    def _is_worth_children(self) -> bool:
+        return sum(plan.size for plan in self.plans) >= MAPPED_BYTES and may_fork()
+
+    def _read_all(self, children: Sequence[Optional[Forked]]) -> None:
+        """By one thread for each of `children`, this one among them."""
+        mine, *theirs = children
+        others = [threading.Thread(target=self._work, args=(child,), name="read", daemon=True) for child in theirs]
         for thread in others:
             thread.start()
         try:
-            self._work()
+            self._work(mine)
         except BaseException:
             self.note((-1, 0, 0), InterruptedError())
             raise
         finally:
             for thread in others:
                 thread.join()
-        self._conclude()
 
-    def _work(self) -> None:
+    def _work(self, child: Optional[Forked]) -> None:
         buffer = memoryview(bytearray(PIECE_BYTES))
         while True:
             with self._lock:
                 chunk = next(self._chunks, None)
             if chunk is None or self.needless(chunk):
                 return
-            reader = _ChunkReader(self, chunk, buffer)
+            reader = _ChunkReader(self, chunk, buffer, child)
             try:
                 reader.read()
             except Exception as error:  # noqa: BLE001 - raised again by the thread that asked for the contents
@@ -215,7 +166,24 @@ class _Reading:
             with self._lock:
                 self._bytes += reader.at - chunk.start
 
-    def needless(self, chunk: _Chunk) -> bool:
+    def answer(self, request: Sequence[int]) -> tuple[str, list[tuple[int, int, int]]]:
+        """In a child: digest and parts of spans of a chunk, mapped. Raises what tells no more than that it failed."""
+        chunk = Chunk(*request)
+        plan, volume = self.plans[chunk.plan], self.context.volume
+        told = _Told()
+        sums = Sums(told, plan, chunk, self.algorithm)
+        with volume.open_file(plan.path) as (descriptor, _):
+            while sums.at < chunk.end:
+                self.context.deadline.check()
+                size = min(WINDOW, chunk.end - sums.at)
+                with volume.map_at(descriptor, sums.at, size) as mapped, memoryview(mapped) as window:
+                    for at in range(0, size, PIECE_BYTES):
+                        with window[at : at + PIECE_BYTES] as piece:
+                            sums.take(piece)
+        sums.end()
+        return told.digest, told.parts
+
+    def needless(self, chunk: Chunk) -> bool:
         """A problem before this chunk is known already."""
         problem = self._problem
         return problem is not None and (chunk.plan, chunk.start) >= problem[0][:2]
@@ -225,11 +193,11 @@ class _Reading:
             if self._problem is None or place < self._problem[0]:
                 self._problem = (place, problem)
 
-    def take_part(self, chunk: _Chunk, number: int, crc: int, size: int) -> None:
+    def take_part(self, chunk: Chunk, number: int, crc: int, size: int) -> None:
         """A span's bytes in one chunk; with those of the last one its CRC is known."""
         span = self.plans[chunk.plan].spans[number]
         key = (chunk.plan, number)
-        first, last = span.offset // CHUNK, (_end(span) - 1) // CHUNK
+        first, last = chunks_of(span)
         with self._lock:
             parts = self._parts.setdefault(key, {})
             parts[chunk.index] = (crc, size)
@@ -245,9 +213,9 @@ class _Reading:
         if found != span.crc:
             text = f"{span.entry}: CRC-32 is {found:08x}, {span.crc:08x} was written"
             refused = Refused(RefusalReason.CRC_MISMATCH, text, entry=span.entry, offset=span.offset)
-            self.note((plan, _end(span), _OF_SPAN), refused)
+            self.note((plan, end_of(span), _OF_SPAN), refused)
 
-    def take_digest(self, chunk: _Chunk, digest: str) -> None:
+    def take_digest(self, chunk: Chunk, digest: str) -> None:
         self.digests[chunk.plan][chunk.index] = digest
         expected = self.expected[chunk.plan]
         if expected is None or (chunk.index < len(expected) and expected[chunk.index] == digest):
@@ -275,14 +243,31 @@ class _Reading:
             raise Refused(RefusalReason.CHANGED, text, entry=plan.name)
 
 
+class _Told:
+    """Of one chunk in a child, whose spans are all as they were written."""
+
+    def __init__(self) -> None:
+        self.digest = ""
+        self.parts: list[tuple[int, int, int]] = []
+
+    def compare(self, plan: int, span: Span, found: int) -> None:  # noqa: ARG002
+        if found != span.crc:
+            raise ValueError(span.entry)
+
+    def take_part(self, chunk: Chunk, number: int, crc: int, size: int) -> None:  # noqa: ARG002
+        self.parts.append((number, crc, size))
+
+    def take_digest(self, chunk: Chunk, digest: str) -> None:  # noqa: ARG002
+        self.digest = digest
+
+
 class _ChunkReader:
-    def __init__(self, reading: _Reading, chunk: _Chunk, buffer: memoryview) -> None:
+    def __init__(self, reading: _Reading, chunk: Chunk, buffer: memoryview, child: Optional[Forked]) -> None:
         self._reading = reading
         self._chunk = chunk
         self._plan = reading.plans[chunk.plan]
         self._buffer = buffer
-        self._span = chunk.first
-        self._crc = 0
+        self._child = child
         self.at = chunk.start
         """Offset up to which the chunk was read."""
 
@@ -291,15 +276,38 @@ class _ChunkReader:
         volume, plan = self._reading.context.volume, self._plan
         try:
             with volume.open_file(plan.path) as (descriptor, _):
-                self._read(descriptor)
+                if not self._is_cached(descriptor) or not self._ask():
+                    self._read(descriptor)
         except FileNotFoundError:
             raise Refused(RefusalReason.FILE_MISSING, f"{plan.name} vanished", entry=plan.name) from None
         except UnsafeEntryError as error:
             raise Refused(RefusalReason.NOT_A_REGULAR_FILE, str(error), entry=plan.name) from None
 
+    def _is_cached(self, descriptor: int) -> bool:
+        """Whether the chunk seems to be there. Storage is waited for better by a read, with its readahead."""
+        chunk, volume = self._chunk, self._reading.context.volume
+        if self._child is None or chunk.start == chunk.end:
+            return False
+        return all(volume.is_cached(descriptor, at) for at in (chunk.end - 1, *range(chunk.start, chunk.end, WINDOW)))
+
+    def _ask(self) -> bool:
+        """Have the child read the chunk; False: it could not, or found something wrong."""
+        reading, chunk = self._reading, self._chunk
+        reading.context.deadline.check()
+        assert self._child is not None
+        answer = self._child.ask([chunk.plan, chunk.index, chunk.start, chunk.end, chunk.first, chunk.last])
+        if answer is None:
+            return False
+        digest, parts = answer
+        for number, crc, size in parts:
+            reading.take_part(chunk, number, crc, size)
+        reading.take_digest(chunk, digest)
+        self.at = chunk.end
+        return True
+
     def _read(self, descriptor: int) -> None:
         reading, chunk, plan = self._reading, self._chunk, self._plan
-        digest = new_digest(reading.algorithm)
+        sums = Sums(reading, plan, chunk, reading.algorithm)
         while self.at < chunk.end:
             reading.context.deadline.check()
             if reading.needless(chunk):
@@ -309,30 +317,6 @@ class _ChunkReader:
             if count == 0:
                 text = f"{plan.name} ended at byte {self.at} while it was read"
                 raise Refused(RefusalReason.TRUNCATED, text, entry=plan.name, offset=self.at)
-            piece = wanted[:count]
-            digest.update(piece)
-            self._take_spans(piece)
-            self.at += count
-        if self._span < chunk.last:  # it goes on in the next chunk, or is as empty as the file
-            begun = max(plan.spans[self._span].offset, chunk.start)
-            reading.take_part(chunk, self._span, self._crc, chunk.end - begun)
-        if chunk.end > chunk.start:
-            reading.take_digest(chunk, digest.hexdigest())
-
-    def _take_spans(self, piece: memoryview) -> None:
-        """CRCs of what the spans have in `piece`, which begins at `self.at`."""
-        spans, chunk = self._plan.spans, self._chunk
-        end = self.at + len(piece)
-        while self._span < chunk.last:
-            span = spans[self._span]
-            behind = span.offset + span.size
-            if span.offset < end:
-                self._crc = crc32(piece[max(0, span.offset - self.at) : behind - self.at], self._crc)
-            if behind > end:
-                return
-            if span.offset >= chunk.start:
-                self._reading.compare(chunk.plan, span, self._crc)
-            else:
-                self._reading.take_part(chunk, self._span, self._crc, behind - chunk.start)
-            self._span += 1
-            self._crc = 0
+            sums.take(wanted[:count])
+            self.at = sums.at
+        sums.end()

@@ -19,7 +19,8 @@ from sweeprun_volume.errors import UnsafeEntryError
 from sweeprun_volume.operations import DIRECTORY, Facts
 
 from . import Checked, Context, Recognised, Refused, Sighting
-from .contents import Plan, read_contents
+from .chunks import Plan
+from .contents import read_contents
 from .dcp_items import ItemSpans, read_items
 from .dcp_metadata import MAX_ITEMS, Corners, Interval, Saved, Tensor, read_metadata, shown
 from .pickle_tokens import Limits

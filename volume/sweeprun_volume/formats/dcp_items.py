@@ -10,7 +10,7 @@ from typing import Callable, Union, overload
 from sweeprun_protocol.reasons import RefusalReason
 
 from . import Refused
-from .contents import Span
+from .chunks import Span
 from .dcp_metadata import Interval, shown
 from .zip_directory import Source, read_directory
 

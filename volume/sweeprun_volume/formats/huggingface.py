@@ -19,7 +19,8 @@ from sweeprun_volume.errors import UnsafeEntryError
 from sweeprun_volume.operations import Entry, Facts
 
 from . import Checked, Context, Recognised, Refused, Sighting
-from .contents import Plan, read_contents
+from .chunks import Plan
+from .contents import read_contents
 from .dcp import plan_directory
 from .deepspeed import STEP_DIRECTORY, check_deepspeed, check_ranks, ranked
 from .foreign_json import check_document, open_document

@@ -14,7 +14,8 @@ from sweeprun_volume.errors import UnsafeEntryError
 from sweeprun_volume.operations import Facts, Volume
 
 from . import Checked, Context, Recognised, Refused, Sighting
-from .contents import Plan, read_contents
+from .chunks import Plan
+from .contents import read_contents
 from .tree import walk_files
 
 

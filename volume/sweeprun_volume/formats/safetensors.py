@@ -13,7 +13,8 @@ from sweeprun_protocol.reasons import Format, Level, RefusalReason
 from sweeprun_volume.operations import FILE
 
 from . import Checked, Context, Recognised, Refused, Sighting
-from .contents import Plan, read_contents
+from .chunks import Plan
+from .contents import read_contents
 from .foreign_json import check_document
 from .safetensors_header import SUFFIX, Headers, step_inside
 from .torch_zip import step_in_name

@@ -20,7 +20,8 @@ from sweeprun_volume.errors import UnsafeEntryError
 from sweeprun_volume.operations import FILE, Volume
 
 from . import Checked, Context, Recognised, Refused, Sighting
-from .contents import Plan, Span, read_contents
+from .chunks import Plan, Span
+from .contents import read_contents
 from .pickle_tokens import Value
 from .torch_pickle import MAX_PICKLE_BYTES, holds_weights_only, look_into, step_in
 from .tree import require_text
