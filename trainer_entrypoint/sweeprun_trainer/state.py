@@ -15,8 +15,9 @@ import torch
 
 from sweeprun_protocol.manifest import ManifestFile
 from sweeprun_protocol.names import is_file_name
-from sweeprun_volume.hashing import PIECE_BYTES, ChunkHasher
 from sweeprun_volume.operations import Volume
+
+from .hashed_stream import HashedStream
 
 RNG = "rng"
 
@@ -94,32 +95,12 @@ def items(shared: Mapping[str, Stateful], per_rank: Mapping[str, Stateful], *, r
     return found + [Item(f"{name}-rank-{rank}.pt", state, True) for name, state in mine.items()]
 
 
-class _Hashed:
-    """A stream for torch.save that hashes and writes; torch writes its archives from front to back."""
-
-    def __init__(self, volume: Volume, descriptor: int, path: str, algorithm: str) -> None:
-        self._volume, self._descriptor, self._path = volume, descriptor, path
-        self.hasher = ChunkHasher(algorithm)
-
-    def write(self, data: Any) -> int:
-        view = memoryview(data).cast("B")
-        for at in range(0, len(view), PIECE_BYTES):
-            piece = view[at : at + PIECE_BYTES]
-            self.hasher.update(piece)
-            self._volume.write(self._descriptor, piece, self._path)
-        return len(view)
-
-    def flush(self) -> None:
-        """Nothing is buffered here."""
-
-
 def write_item(volume: Volume, directory: str, item: Item, *, algorithm: str) -> ManifestFile:
     """Raises VolumeError; TypeError where the state could be written and never read back."""
     state = item.state.state_dict()
     _require_readable(item.file, state)
     path = f"{directory}/{item.file}"
-    with volume.create_file(path) as descriptor:
-        stream = _Hashed(volume, descriptor, path, algorithm)
+    with volume.create_file(path) as descriptor, HashedStream(volume, descriptor, path, algorithm) as stream:
         torch.save(state, stream)  # type: ignore[arg-type]  # torch needs no more than write and flush
     return ManifestFile(item.file, stream.hasher.size, stream.hasher.finish())
 

@@ -297,6 +297,11 @@ class Volume:
             self._before("write", path)
             _write_all(descriptor, data)
 
+    def flush(self, descriptor: int, path: str) -> None:
+        """Have storage take what was written so far. Not yet a promise: that is the fsync at the end of create_file."""
+        with self._translated(path):
+            os.fdatasync(descriptor)
+
     def sync_file(self, path: str) -> None:
         """Make a file durable that others wrote."""
         with self.open_file(path) as (descriptor, _), self._translated(path):
