@@ -30,6 +30,9 @@ FROM ${OPERATOR_BASE} AS operator
 RUN groupadd --gid 65532 sweeprun && useradd --uid 65532 --gid 65532 --no-create-home --home-dir /nonexistent sweeprun
 COPY --from=operator-python /opt/sweeprun /opt/sweeprun
 ENV PATH=/opt/sweeprun/venv/bin:/usr/local/bin:/usr/bin:/bin PYTHONUNBUFFERED=1
+# Python's images come without the standard library's compiled modules, and the user below may write none: every prepare
+# would compile again what it imports.
+RUN python -c 'import argparse, dataclasses, hashlib, json, resource, secrets, struct, threading, typing'
 # What changes with every commit comes last, in small layers: only those are loaded again into a cluster.
 COPY --from=build /out /opt/sweeprun/dist
 RUN pip install --quiet --no-index --no-deps --no-cache-dir /opt/sweeprun/dist/*.whl \

@@ -6,9 +6,9 @@ Everything the pod must know travels here; pods hold no token and read no API.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Optional
 
+from .frozen import dataclass
 from .names import is_run_id, is_slot
 
 RUN_ID = "SWEEPRUN_RUN_ID"

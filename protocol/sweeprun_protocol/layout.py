@@ -8,9 +8,9 @@ from __future__ import annotations
 import hashlib
 import posixpath
 import re
-from dataclasses import dataclass
 from typing import Optional
 
+from .frozen import dataclass
 from .reasons import Format, Level, VerdictKind
 
 MAX_EPOCH = 999_999

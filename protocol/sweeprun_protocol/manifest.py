@@ -8,10 +8,10 @@ kept off the volume too. Chunk hashes stop accidents, not people: whoever can ch
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from typing import Any, Optional
 
 from .codec import Fields, as_dicts, dump, parse, plain
+from .frozen import dataclass
 from .layout import MAX_EPOCH, MAX_STEP
 from .records import read_relative, read_run_id
 

@@ -5,10 +5,11 @@ The report travels as the container's termination message, at most REPORT_BYTES;
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Optional
 
 from .codec import Fields, RecordError, as_dicts, dump, parse, plain
+from .frozen import dataclass
 from .layout import MAX_EPOCH, MAX_STEP, check_relative, check_run_directory
 from .names import is_run_id, is_sweep_name
 from .reasons import (

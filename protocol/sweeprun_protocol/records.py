@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Any, Callable, Optional
 
 from .codec import Fields, as_dicts, plain
+from .frozen import dataclass
 from .layout import MAX_EPOCH, MAX_STEP
 from .names import is_file_name, is_run_id, is_slot
 from .reasons import (

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Optional
 
 from .codec import Fields, as_dicts, plain
+from .frozen import dataclass
 from .layout import MAX_EPOCH, VerdictName, verdict_key
 from .manifest import MAX_FILE_BYTES, ManifestFile, read_algorithm, read_files
 from .reasons import Format, Level, VerdictKind

@@ -47,7 +47,7 @@ def measure(bench: Bench) -> Iterator[Row]:
         yield Row.at_most(text, 1 / found.speedup, 2, "times", f"{len(data) / 1e6:.0f} MB, {_seconds(found)}")
         path = bench.place / f"{ranks}.metadata"
         path.write_bytes(data)
-        yield Row.at_most(f"memory for {ITEMS:,} items of DCP, {name}", _memory(str(path)), 400, "MiB")
+        yield Row.at_most(f"memory for {ITEMS:,} items of DCP, {name}", _memory(str(path)), 60, "MiB")
 
 
 def _judge(data: bytes) -> None:

@@ -53,7 +53,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Took:
-    """Seconds, of the clock and of all processors of this process."""
+    """Seconds, of the clock and of all processors, of this process and of the children that it waited for."""
 
     wall: float
     cpu: float
@@ -92,24 +92,32 @@ class Bench:
         """Bytes."""
         return int(os.environ.get(f"SWEEPRUN_BENCH_{name}_MIB", default)) * MIB
 
-    def ratio(self, ours: Callable[[], object], theirs: Callable[[], object]) -> Ratio:
-        """Once each to warm up, then in turns, each first as often as the other."""
+    def ratio(
+        self, ours: Callable[[], object], theirs: Callable[[], object], *, before: Callable[[], object] = lambda: None
+    ) -> Ratio:
+        """Once each to warm up, then in turns, each first as often as the other; `before` each, uncounted."""
         ours()
         theirs()
         pairs = []
         for number in range(self.rounds):
             if number % 2:
-                later = took(theirs)
-                pairs.append((took(ours), later))
+                later = took(theirs, before)
+                pairs.append((took(ours, before), later))
             else:
-                pairs.append((took(ours), took(theirs)))
+                pairs.append((took(ours, before), took(theirs, before)))
         return Ratio(tuple(one for one, _ in pairs), tuple(other for _, other in pairs))
 
 
-def took(action: Callable[[], object]) -> Took:
-    began, before = time.perf_counter(), time.process_time()
+def took(action: Callable[[], object], before: Callable[[], object] = lambda: None) -> Took:
+    before()
+    began, used = time.perf_counter(), _used()
     action()
-    return Took(time.perf_counter() - began, time.process_time() - before)
+    return Took(time.perf_counter() - began, _used() - used)
+
+
+def _used() -> float:
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 def write_random(path: Path, size: int) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Optional
 
+from sweeprun_protocol.frozen import dataclass
 from sweeprun_protocol.prepare import PrepareRequest
 from sweeprun_protocol.reasons import BlockedReason, OnNoValidCheckpoint, Outcome, StartReason
 from sweeprun_protocol.records import MAX_ELIGIBLE, CheckpointRef, Decision, Refusal

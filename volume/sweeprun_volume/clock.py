@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import Callable
+
+from sweeprun_protocol.frozen import dataclass
 
 from .errors import OutOfTimeError
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Callable, Optional, TypeVar
 
 from sweeprun_protocol.codec import RecordError
+from sweeprun_protocol.frozen import dataclass
 from sweeprun_protocol.layout import RunLayout
 from sweeprun_protocol.reasons import CompletionPolicy
 from sweeprun_protocol.records import (

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import posixpath
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Optional
 
 from sweeprun_protocol.codec import Fields, RecordError, dump, parse
+from sweeprun_protocol.frozen import dataclass
 from sweeprun_protocol.layout import RunLayout
 from sweeprun_protocol.reasons import BlockedReason, CompletionPolicy, Outcome, StartReason
 from sweeprun_protocol.records import Claim, Decision, read_relative, read_whole

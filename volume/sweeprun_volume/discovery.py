@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import posixpath
-from dataclasses import dataclass
 from typing import Optional
 
+from sweeprun_protocol.frozen import dataclass
 from sweeprun_protocol.layout import EPOCH_PLACEHOLDER, RunLayout, step_name
 from sweeprun_protocol.reasons import Format
 from sweeprun_protocol.records import CheckpointRef, Decision

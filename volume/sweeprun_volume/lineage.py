@@ -8,9 +8,9 @@ step, and are never read again.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Optional
 
+from sweeprun_protocol.frozen import dataclass
 from sweeprun_protocol.layout import EPOCH_PLACEHOLDER
 from sweeprun_protocol.reasons import Format
 from sweeprun_protocol.records import CheckpointRef, Decision

@@ -15,9 +15,9 @@ import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import Callable, Optional
 
+from sweeprun_protocol.frozen import dataclass
 from sweeprun_protocol.layout import split
 
 from .errors import NOT_WRITABLE, TooManyEntriesError, UnsafeEntryError, VolumeError, no_exclusive_create, volume_error

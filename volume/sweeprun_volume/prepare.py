@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Optional
 
 from sweeprun_protocol.codec import RecordError, dump
+from sweeprun_protocol.frozen import dataclass
 from sweeprun_protocol.layout import RunLayout
 from sweeprun_protocol.prepare import PrepareReport, PrepareRequest
 from sweeprun_protocol.reasons import BlockedReason, Format, Level, Outcome, StartReason
@@ -60,7 +61,7 @@ def finish_init(
     return _Preparation(volume, request, clock or Clock(), settle_seconds, staging).run()
 
 
-@dataclass
+@dataclass()
 class _Preparation:
     volume: Volume
     request: PrepareRequest

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import uuid
 from typing import Optional
 
 from sweeprun_protocol.codec import RecordError
@@ -27,7 +26,7 @@ def identify(volume: Volume, *, known: Optional[str]) -> str:
         raise blocked(BlockedReason.VOLUME_CHANGED, _changed(volume, known, record))
     if record is not None:
         return record.volume_id
-    record = VolumeRecord(volume_id=uuid.uuid4().hex)
+    record = VolumeRecord(volume_id=secrets.token_hex(16))
     if not publish_record(volume, VOLUME_RECORD, record):
         record = _read(volume)
         if record is None:

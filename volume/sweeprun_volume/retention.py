@@ -18,10 +18,11 @@ exists. `choosing.known_to_exist` asks for the base or the pinned one alone, so 
 from __future__ import annotations
 
 import posixpath
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Optional
 
 from sweeprun_protocol.codec import RecordError
+from sweeprun_protocol.frozen import dataclass
 from sweeprun_protocol.layout import RunLayout, parse_step_name
 from sweeprun_protocol.prepare import PrepareRequest
 from sweeprun_protocol.reasons import Format, Level
@@ -77,7 +78,7 @@ def empty_trash(
     return _told([], problems)
 
 
-@dataclass
+@dataclass()
 class _Tidying:
     volume: Volume
     layout: RunLayout

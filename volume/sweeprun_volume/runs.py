@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import posixpath
-from dataclasses import dataclass
 from typing import Optional
 
+from sweeprun_protocol.frozen import dataclass
 from sweeprun_protocol.layout import CLAIMS, INITS, MARKER
 from sweeprun_protocol.prepare import PrepareRequest
 from sweeprun_protocol.reasons import AdoptionScope, BlockedReason, Outcome

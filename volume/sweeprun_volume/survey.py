@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Optional
 
 from sweeprun_protocol.codec import MAX_RECORD_BYTES, RecordError
+from sweeprun_protocol.frozen import dataclass
 from sweeprun_protocol.layout import MARKER, RunLayout, expand_run_directory
 from sweeprun_protocol.manifest import digest_of
 from sweeprun_protocol.names import is_run_id

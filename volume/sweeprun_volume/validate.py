@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Optional, Union
 
+from sweeprun_protocol.frozen import dataclass
 from sweeprun_protocol.layout import RunLayout
 from sweeprun_protocol.manifest import ALGORITHMS
 from sweeprun_protocol.reasons import Format, Level, RefusalReason

@@ -8,10 +8,11 @@ It is evidence that spares work; no decision rests on it alone. What cannot be r
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Optional, Union
 
 from sweeprun_protocol.codec import MAX_RECORD_BYTES, RecordError, dump
+from sweeprun_protocol.frozen import dataclass
 from sweeprun_protocol.layout import RunLayout, VerdictName, parse_verdict_name, verdict_key
 from sweeprun_protocol.reasons import BlockedReason, Format, Level, RefusalReason, VerdictKind
 from sweeprun_protocol.records import Refusal

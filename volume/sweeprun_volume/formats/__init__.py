@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Optional, Protocol
 
 from sweeprun_protocol.codec import as_dicts, dump
+from sweeprun_protocol.frozen import dataclass
 from sweeprun_protocol.layout import RunLayout
 from sweeprun_protocol.manifest import ManifestFile
 from sweeprun_protocol.reasons import Format, Level, RefusalReason

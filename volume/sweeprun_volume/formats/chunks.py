@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Optional, Protocol
 
+from sweeprun_protocol.frozen import dataclass
 from sweeprun_protocol.manifest import CHUNK
 from sweeprun_protocol.reasons import RefusalReason
 from sweeprun_volume.crc import crc32

@@ -11,9 +11,9 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import NoReturn, Optional
 
+from sweeprun_protocol.frozen import dataclass
 from sweeprun_protocol.reasons import Format, Level, RefusalReason
 from sweeprun_volume.errors import UnsafeEntryError
 from sweeprun_volume.operations import DIRECTORY, Facts

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Callable, Union, overload
 
+from sweeprun_protocol.frozen import dataclass
 from sweeprun_protocol.reasons import RefusalReason
 
 from . import Refused

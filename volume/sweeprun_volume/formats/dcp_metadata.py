@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import product
 from typing import Callable, NamedTuple, NoReturn, Optional
 
+from sweeprun_protocol.frozen import dataclass
 from sweeprun_protocol.reasons import RefusalReason
 
 from . import Refused
@@ -263,7 +264,7 @@ def _class_name(value: Value) -> Optional[str]:
     return None
 
 
-@dataclass
+@dataclass()
 class Corners:
     """How many corners of chunks may still be looked at."""
 

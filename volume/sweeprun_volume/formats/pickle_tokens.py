@@ -22,8 +22,9 @@ import gc
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Callable, Optional
+
+from sweeprun_protocol.frozen import dataclass
 
 Value = Any
 """One of the above."""

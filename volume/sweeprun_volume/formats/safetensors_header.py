@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 import struct
-from dataclasses import dataclass
 from typing import Optional
 
+from sweeprun_protocol.frozen import dataclass
 from sweeprun_protocol.layout import MAX_STEP
 from sweeprun_protocol.reasons import RefusalReason
 from sweeprun_volume.errors import UnsafeEntryError

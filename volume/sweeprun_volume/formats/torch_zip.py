@@ -10,9 +10,9 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Callable, Optional
 
+from sweeprun_protocol.frozen import dataclass
 from sweeprun_protocol.layout import MAX_STEP
 from sweeprun_protocol.reasons import Format, Level, RefusalReason
 from sweeprun_volume.crc import crc32

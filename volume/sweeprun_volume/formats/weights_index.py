@@ -5,9 +5,9 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Optional
 
+from sweeprun_protocol.frozen import dataclass
 from sweeprun_protocol.layout import check_relative
 from sweeprun_protocol.reasons import RefusalReason
 from sweeprun_volume.operations import Facts

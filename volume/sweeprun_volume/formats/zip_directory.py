@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from typing import NoReturn
 
+from sweeprun_protocol.frozen import dataclass
 from sweeprun_protocol.reasons import RefusalReason
 from sweeprun_volume.formats import Refused
 from sweeprun_volume.operations import Volume
