@@ -172,13 +172,14 @@ class _Reading:
         plan, volume = self.plans[chunk.plan], self.context.volume
         told = _Told()
         sums = Sums(told, plan, chunk, self.algorithm)
+        step = PIECE_BYTES if chunk.first < chunk.last else WINDOW  # only who looks twice needs the cache
         with volume.open_file(plan.path) as (descriptor, _):
             while sums.at < chunk.end:
                 self.context.deadline.check()
                 size = min(WINDOW, chunk.end - sums.at)
                 with volume.map_at(descriptor, sums.at, size) as mapped, memoryview(mapped) as window:
-                    for at in range(0, size, PIECE_BYTES):
-                        with window[at : at + PIECE_BYTES] as piece:
+                    for at in range(0, size, step):
+                        with window[at : at + step] as piece:
                             sums.take(piece)
         sums.end()
         return told.digest, told.parts
