@@ -42,12 +42,14 @@ lint: install ## style, types and import rules
 	else echo 'skipped: shellcheck is not installed'; fi
 
 .PHONY: generate
-generate: install ## write the CRD and the chart's copy from the models
+generate: install ## write the CRD and the chart's copy from the models, docs/command.md from the commands
 	$(BIN)/python -m sweeprun_operator.api.crd write
+	$(BIN)/python -m sweeprun_cli.document write
 
 .PHONY: verify
 verify: install ## generated files are what the models say
 	$(BIN)/python -m sweeprun_operator.api.crd check
+	$(BIN)/python -m sweeprun_cli.document check
 
 .PHONY: test
 test: lint verify test-unit test-contract test-integration ## everything that needs no cluster

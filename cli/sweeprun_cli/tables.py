@@ -28,6 +28,16 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
     return made
 
 
+def plain_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """As kubectl prints lists: every row is one line, for people and for grep."""
+    made = table("", columns, rows)
+    made.title = None
+    for column in made.columns:
+        column.no_wrap = True
+        column.overflow = "ellipsis"
+    return made
+
+
 def size(count: int) -> str:
     size = float(count)
     for unit in ("bytes", "KiB", "MiB", "GiB"):

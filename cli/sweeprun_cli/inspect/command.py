@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,32 +12,53 @@ import typer
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
+from sweeprun_cli.cluster.connection import ask, told
+from sweeprun_cli.cluster.kubeconfig import Place
+from sweeprun_cli.cluster.options import Context, Kubeconfig, Namespace
+from sweeprun_cli.cluster.runs import Run
 from sweeprun_cli.tables import console, size, table
 from sweeprun_protocol.reasons import Level
 
 from .checkpoints import CheckpointView, at
+from .cluster import render_run
 from .reading import EpochView, NothingFoundError, RunView, find_runs, read_checkpoints, read_run
 
 DAMAGED, USAGE = 1, 2
+_RUN_NAME = re.compile("[a-z]([-a-z0-9]*[a-z0-9])?")
 EXIT_CODES = (
     "Exit codes: 0 everything could be read; 1 --check found damage or did not finish, or a record cannot be read; "
-    "2 neither a run nor a checkpoint is there."
+    "2 neither a run nor a checkpoint is there; for a RUN those of `get`."
 )
 
 
 def inspect(
     path: Annotated[
-        Path, typer.Argument(help="A run, a directory above some, or checkpoints without one.", show_default=False)
+        Path,
+        typer.Argument(
+            metavar="DIR|RUN",
+            help="A run's directory, one above some, or checkpoints without one; or the name of a SweepRun.",
+            show_default=False,
+        ),
     ],
     level: Annotated[
         Level | None, typer.Option("--check", help="Check every checkpoint: Full (every byte) or Fast (structure).")
     ] = None,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds for each checkpoint.")] = 900,
+    namespace: Namespace = None,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
 ) -> None:
     """Show what lies on a volume: claims, decisions, ends, checkpoints, verdicts. Changes nothing.
 
-    Checkpoints of every format are shown, also those of a directory that SweepRun has never seen.
+    Checkpoints of every format are shown, also those of a directory that SweepRun has never seen. Where no directory
+    has the name and it may be one of a SweepRun, the cluster is asked: what the status knows, and how to look.
     """
+    if not path.exists() and _RUN_NAME.fullmatch(str(path)) and level is None:
+        name = str(path)
+        raw = ask(Place(namespace, context, kubeconfig), lambda connection: connection.run_named(name))
+        with told():
+            console().print(render_run(Run.of(raw)), soft_wrap=True)
+        return
     try:
         views = _read(path, level, timeout)
     except NothingFoundError as error:

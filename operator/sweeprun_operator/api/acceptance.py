@@ -61,7 +61,7 @@ class ClaimFacts(Protocol):
 
 
 OWN_VARIABLES = frozenset({"WANDB_RUN_ID", "WANDB_RESUME"})
-_SECRET_NAME = re.compile(r"(?:^|_)(?:API)?(?:KEY|TOKEN|SECRET|PASSWORD)(?:_|$)", re.IGNORECASE)
+SECRET_NAME = re.compile(r"(?:^|_)(?:API)?(?:KEY|TOKEN|SECRET|PASSWORD)(?:_|$)", re.IGNORECASE)
 _RESUME_VARIABLES = re.compile(r"SWEEPRUN_RESUME_(?:ARGS|FROM)\b")
 
 
@@ -252,7 +252,7 @@ def _lost_arguments(container: Container, spec: SweepRunSpec) -> Iterator[Proble
 
 
 def _literal_secrets(container: Container) -> Iterator[Problem]:
-    names = sorted({name for name, value in container.environment() if value and _SECRET_NAME.search(name)})
+    names = sorted({name for name, value in container.environment() if value and SECRET_NAME.search(name)})
     if names:
         yield Problem(
             Reason.SECRET_IN_TEMPLATE,

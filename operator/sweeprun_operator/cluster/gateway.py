@@ -11,11 +11,13 @@ Raw = dict[str, Any]
 
 
 class GatewayError(Exception):
-    """The call failed; `retry_seconds` says when another try makes sense, where the server said so."""
+    """The call failed; `retry_seconds` says when another try makes sense, where the server said so, and `code` is the
+    HTTP status, where it answered at all."""
 
-    def __init__(self, message: str, *, retry_seconds: float | None = None) -> None:
+    def __init__(self, message: str, *, retry_seconds: float | None = None, code: int | None = None) -> None:
         super().__init__(message)
         self.retry_seconds = retry_seconds
+        self.code = code
 
 
 class NotFoundError(GatewayError):

@@ -173,7 +173,13 @@ class KubernetesGateway:
         await self._call("DELETE", path, body=body)
 
     async def _call(
-        self, method: str, path: str, *, query: Mapping[str, str] | None = None, body: Raw | None = None
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Raw | None = None,
+        content: str = "application/json",
     ) -> Raw:
         try:
             async with asyncio.timeout(CALL_SECONDS):
@@ -181,7 +187,7 @@ class KubernetesGateway:
                     method,
                     path,
                     query_params=list((query or {}).items()),
-                    header_params={"Accept": "application/json", "User-Agent": REPORTER},
+                    header_params={"Accept": "application/json", "Content-Type": content, "User-Agent": REPORTER},
                     auth_settings=["BearerToken"],
                 )
                 answer = await self._client.call_api(method, url, headers, body, _request_timeout=_LIMIT)
@@ -219,10 +225,10 @@ def _error(method: str, path: str, code: int, status: Raw, retry_after: str | No
     message = text(status, "message", most=MESSAGE_CHARACTERS) or f"{method} {path}: HTTP {code}"
     retry = float(retry_after) if retry_after is not None and retry_after.isdigit() and len(retry_after) < 6 else None
     if code == 404:
-        return NotFoundError(message, retry_seconds=retry)
+        return NotFoundError(message, retry_seconds=retry, code=code)
     if code == 409:
         taken = method == "POST" and status.get("reason") == "AlreadyExists"
-        return (AlreadyExistsError if taken else ConflictError)(message, retry_seconds=retry)
+        return (AlreadyExistsError if taken else ConflictError)(message, retry_seconds=retry, code=code)
     if code in _REFUSALS:
-        return RefusedError(message, retry_seconds=retry)
-    return GatewayError(f"{method} {path}: {code}: {message}"[:MESSAGE_CHARACTERS], retry_seconds=retry)
+        return RefusedError(message, retry_seconds=retry, code=code)
+    return GatewayError(f"{method} {path}: {code}: {message}"[:MESSAGE_CHARACTERS], retry_seconds=retry, code=code)

@@ -1,0 +1,1 @@
+"""What every word means that SweepRun says: the one place for these texts."""

@@ -1,0 +1,1 @@
+"""Why the last attempt ended, and what happens next."""
