@@ -77,7 +77,12 @@ CONDITIONS: dict[str, Entry] = {
         "Pods of the ended attempt are on a node that does not answer: they may still write, so nothing else "
         "may start.",
         "It goes on once the node is back or its Node object is deleted. If the machine is known to be off: "
-        "kubectl taint node NODE node.kubernetes.io/out-of-service=nodeshutdown:NoExecute",
+        "kubectl taint node NODE node.kubernetes.io/out-of-service=nodeshutdown:NoExecute. "
+        "spec.unreachable.policy ForceDelete does not wait for such nodes.",
+    ),
+    "PodHeld": Entry(
+        "Pods were deleted by force, and finalizers hold their objects.",
+        "Who set the finalizers has to take them away: `kubectl get pod POD -o jsonpath={.metadata.finalizers}`.",
     ),
     "PreparePending": Entry(
         "The pod of prepare has not answered for two minutes and complains.",

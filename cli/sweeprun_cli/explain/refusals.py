@@ -61,6 +61,10 @@ BLOCKED: dict[BlockedReason, Entry] = {
         "A checkpoint that was known is gone, and no record says that it was deleted.",
         "Bring it back, or ask for an older step: `sweeprun retry RUN --from STEP`.",
     ),
+    BlockedReason.CHECKPOINT_CHANGED: Entry(
+        "The checkpoint changed while it was copied: a process of an attempt deleted by force may still write.",
+        "It is judged anew by itself. Power the old node off if it goes on.",
+    ),
     BlockedReason.CLAIM_LOST: Entry(
         "Another owner has claimed the run on the volume: SweepRun never steals one.",
         "`sweeprun adopt RUN` shows who holds it. Stop one of both.",

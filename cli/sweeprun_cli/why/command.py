@@ -60,6 +60,8 @@ def _ended(ending: Ending) -> Iterator[Text]:
     yield Text(ending.meaning)
     if ending.evidence:
         yield Text(f"Evidence: {ending.evidence}")
+    for pod in ending.pods:
+        yield Text(f"  {pod}")
     if ending.kind:
         yield Text(f"Counts as {ending.kind}")
     reached = f"step {ending.to_step}" if ending.to_step is not None else "a step that nobody saw"

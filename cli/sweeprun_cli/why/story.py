@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -29,6 +30,8 @@ class Ending:
     from_step: int | None
     to_step: int | None
     advice: str
+    pods: tuple[str, ...]
+    """What its pods showed; their objects are gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +88,22 @@ def _of(
         from_step=entry.from_step,
         to_step=entry.to_step,
         advice=advice,
+        pods=tuple(_pods(entry)),
     )
+
+
+def _pods(entry: Attempt) -> Iterator[str]:
+    for pod in entry.pods:
+        words = [pod.phase, pod.reason, pod.disruption, "being deleted" if pod.deleting else None]
+        if pod.exit_code is not None:
+            why = f" ({pod.container_reason})" if pod.container_reason is not None else ""
+            words.append(f"container {pod.container} ended with exit code {pod.exit_code}{why}")
+        where = f" on {pod.node}" if pod.node is not None else ""
+        when = f", at {moment(pod.time)}" if pod.time is not None else ""
+        yield f"{pod.name}{where}: {', '.join(word for word in words if word)}{when}"
+    if entry.forced is not None:
+        nodes = ", ".join(entry.forced.nodes) or "a node that did not answer"
+        yield f"Deleted by force, so that nobody knows whether its processes on {nodes} have ended."
 
 
 # -- what comes --------------------------------------------------------------------------------------------------------
@@ -111,6 +129,11 @@ def _next(run: Run, now: datetime) -> list[str]:
     if current.doubt is not None:
         said.append(DOUBT)
     said.append(_by_state(run, current, now))
+    said += [
+        f"Node {one.node} is avoided until {moment(one.until)} ({one.losses} losses: {one.reason})."
+        for one in status.avoided_nodes
+        if one.until > now
+    ]
     return said
 
 

@@ -43,6 +43,26 @@ def test_the_latest_interruption_is_told_with_its_evidence():
     assert "reached step 740" in shown
 
 
+def test_what_its_pods_showed_is_told_after_they_are_gone():
+    pod = {"name": "run-a0-worker-0", "node": "gpu-7", "phase": "Failed", "reason": "Evicted", "deleting": True}
+    ended = {**pod, "container": "main", "exitCode": 137, "containerReason": "OOMKilled"}
+    forced = {"time": NOW, "pods": ["run-a0-worker-0"], "nodes": ["gpu-7"]}
+    ending = story(history=[shown_attempt(pods=[ended], forced=forced), running_attempt()]).ending
+    assert ending is not None
+    assert ending.pods == (
+        "run-a0-worker-0 on gpu-7: Failed, Evicted, being deleted, container main ended with exit code 137 (OOMKilled)",
+        "Deleted by force, so that nobody knows whether its processes on gpu-7 have ended.",
+    )
+    assert "exit code 137" in text_of(render(story(history=[shown_attempt(pods=[ended])])))
+
+
+def test_a_node_that_is_avoided_is_named_until_it_is_not():
+    node = {"node": "gpu-7", "losses": 2, "reason": "attempt 0: NodeGone", "until": "2026-01-02T09:00:00Z"}
+    assert story(avoidedNodes=[node]).next[-1].startswith("Node gpu-7 is avoided until 2026-01-02 09:00:00 UTC")
+    over = {**node, "until": "2026-01-02T03:00:00Z"}
+    assert not [line for line in story(avoidedNodes=[over]).next if "avoided" in line]
+
+
 def test_a_run_that_was_never_interrupted_says_so():
     told = story(history=[running_attempt(0, fromStep=None)])
     assert told.ending is None
