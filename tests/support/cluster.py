@@ -28,6 +28,8 @@ PATHS = {
     "Secret": "/api/v1/namespaces/{namespace}/secrets",
     "ServiceAccount": "/api/v1/namespaces/{namespace}/serviceaccounts",
     "PersistentVolumeClaim": "/api/v1/namespaces/{namespace}/persistentvolumeclaims",
+    "LimitRange": "/api/v1/namespaces/{namespace}/limitranges",
+    "ResourceQuota": "/api/v1/namespaces/{namespace}/resourcequotas",
     "Job": "/apis/batch/v1/namespaces/{namespace}/jobs",
     "Deployment": "/apis/apps/v1/namespaces/{namespace}/deployments",
     "Lease": "/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases",

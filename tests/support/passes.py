@@ -29,14 +29,14 @@ class Passes:
         self.cluster = cluster
         self.key = Key(cluster.namespace, name)
         self.deaths = 0
-        self._decisions = decisions
+        self.decisions = decisions
         self._ahead = timedelta()
         self._reconciler = self._born()
 
     def _born(self) -> Reconciler:
         return Reconciler(
             self.gateway,  # type: ignore[arg-type]  # it stands for whatever Gateway it wraps
-            self._decisions,
+            self.decisions,
             clock=lambda: datetime.now(UTC) + self._ahead,
             told=lambda before, after: None,
         )

@@ -27,7 +27,16 @@ from sweeprun_operator.api.v1alpha1 import SweepRun
 from sweeprun_operator.builders.images import HelperImages
 from sweeprun_operator.builders.manifests import Manifests
 from sweeprun_operator.core.decide import decide
-from sweeprun_operator.core.observation import Acceptance, HelperJob, JobPhase, Observation, PodPhase, PodState, Role
+from sweeprun_operator.core.observation import (
+    Acceptance,
+    HelperJob,
+    JobPhase,
+    Observation,
+    PodPhase,
+    PodState,
+    Refusal,
+    Role,
+)
 from sweeprun_operator.core.observation import Workload as SeenWorkload
 from sweeprun_operator.core.plan import Action, Create, Delete, DeleteRun, Event, Plan
 from sweeprun_protocol.keys import NUMBER_LABEL, ROLE_LABEL
@@ -59,6 +68,7 @@ class World:
         self.held: set[str] = set()
         """Names of pods with finalizers."""
         self.acceptance: Acceptance = make_acceptance()
+        self.refusal: Refusal | None = None
         self.deleted_run = False
         self.writes = 0
         self.wants_again: float | None = None
@@ -91,6 +101,7 @@ class World:
             pods=tuple(self.pods.values()),
             acceptance=None if settled else self.acceptance,
             unready_nodes=self.unready_nodes,
+            refusal=self.refusal,
             owners_gone=self.owners_gone,
         )
 
@@ -224,11 +235,20 @@ class World:
         self.run = self.run.model_copy(update={"status": self.status.model_copy(update={"progress": seen})})
         return self.settle()
 
+    def change_job(self, **fields: Any) -> World:
+        """The newest one: sweep_init comes after the prepare of its number."""
+        newest = max(self.jobs.values(), key=lambda job: (job.number, job.role is Role.INIT))
+        self.jobs[newest.name] = replace(newest, **fields)
+        return self.settle()
+
+    def refuse(self, message: str | None, *, what: str = "the pod", field: str = "spec.helperPods") -> World:
+        """What the API server says of the next thing to be made; None: nothing is in the way any more."""
+        self.refusal = Refusal(what=what, message=message, field=field) if message is not None else None
+        return self.settle()
+
     def complain(self, problem: str) -> World:
         """The newest Job goes on, and its pod says what is wrong."""
-        newest = max(self.jobs.values(), key=lambda job: job.number)
-        self.jobs[newest.name] = replace(newest, problem=problem)
-        return self.settle()
+        return self.change_job(problem=problem)
 
     def begin(self, *, outcome: Outcome = Outcome.FRESH, **report: Any) -> World:
         """Prepare 0 answers, and the first attempt comes to run in full."""

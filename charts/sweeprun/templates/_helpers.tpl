@@ -76,6 +76,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 - apiGroups: [""]
   resources: [pods]
   verbs: [list, watch, delete]
+# Only as a dry run, which says why a Job has no pod. Whoever may create Jobs can have any pod made anyway.
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [create]
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
   verbs: [get]

@@ -24,6 +24,7 @@ INSTALL = "sweeprun-install"
 _METADATA = "spec.template.metadata"
 _NOT_THE_USERS = ("suspend", "backoffLimit", "ttlSecondsAfterFinished", "activeDeadlineSeconds")
 """Of runPolicy: with these a finished job could vanish, or be revived, behind the operator's back."""
+_BORROWED = ("cpu", "memory", "ephemeral-storage")
 
 
 def pytorchjob(run: SweepRun, images: HelperImages) -> Manifest:
@@ -87,7 +88,7 @@ def _pod(run: SweepRun, replica: Replica, images: HelperImages) -> Manifest:
     if data_volume_name(run, replica) == DATA_VOLUME:
         volumes.append(data_volume(run.spec))
     pod |= {
-        "initContainers": [_install(pod, images), *setup],
+        "initContainers": [_install(pod, wrapped, images), *setup],
         "containers": [wrapped if name_in(item) == name else item for item in containers],
         "volumes": volumes,
         **avoiding(run, pod.get("affinity"), f"{path}.affinity"),
@@ -105,18 +106,28 @@ def _check_names(given: list[Any], ours: tuple[str, ...], path: str) -> None:
         raise ValueError(f"{path} holds {taken[0]}, a name that the operator uses itself: choose another one")
 
 
-def _install(pod: Manifest, images: HelperImages) -> Manifest:
-    """Requests equal limits: the quality of service of the user's pod stays what it was."""
-    resources = {"cpu": "100m", "memory": "64Mi"}
+def _install(pod: Manifest, trainer: Manifest, images: HelperImages) -> Manifest:
     return {
         "name": INSTALL,
         "image": images.image,
         "imagePullPolicy": images.pull_policy,
         "command": ["python", ZIPAPP, "install", "--to", ENTRYPOINT_PATH],
         "volumeMounts": [{"name": ENTRYPOINT_VOLUME, "mountPath": ENTRYPOINT_PATH}],
-        "resources": {"requests": resources, "limits": dict(resources)},
+        "resources": _as_much_as(trainer),
         "securityContext": {
             **container_security(),
             "runAsNonRoot": mapping(pod.get("securityContext")).get("runAsUser") != 0,
         },
     }
+
+
+def _as_much_as(trainer: Manifest) -> Manifest:
+    """It runs before the training container, whose share it borrows: the pod asks for no more than it did, and whatever
+    judges requests (its quality of service, a LimitRange, a queue that knows only GPUs) says what it would have said.
+    """
+    given = mapping(trainer.get("resources"))
+    shared = {
+        kind: {name: value for name, value in mapping(given.get(kind)).items() if name in _BORROWED}
+        for kind in ("requests", "limits")
+    }
+    return {kind: values for kind, values in shared.items() if values}

@@ -9,11 +9,13 @@ from enum import Enum
 from typing import assert_never
 
 from sweeprun_operator.api.status import SweepRunStatus
-from sweeprun_operator.core.plan import Action, Create, Delete, DeleteRun, Event, EventType, Plan
+from sweeprun_operator.core.observation import Refusal
+from sweeprun_operator.core.plan import Action, ChildKind, Create, Delete, DeleteRun, Event, EventType, Plan
 
 from .fields import controlled_by, name_of
 from .gateway import AlreadyExistsError, ConflictError, Gateway, GatewayError, NotFoundError, Raw, RefusedError
 from .gather import Gathered
+from .missing_pods import HELPERS, MESSAGE_CHARACTERS, TEMPLATE
 
 _log = logging.getLogger(__name__)
 
@@ -36,6 +38,8 @@ class Executed:
     result: Result
     message: str = ""
     retry_seconds: float | None = None
+    refusal: Refusal | None = None
+    """Set with REFUSED, for the next decision."""
 
 
 async def execute(gateway: Gateway, gathered: Gathered, plan: Plan, *, told: Transition) -> Executed:
@@ -95,8 +99,11 @@ async def _create(gateway: Gateway, namespace: str, uid: str, action: Create) ->
         if not controlled_by(taken, uid):
             return Executed(Result.NAME_TAKEN, f"{action.kind} {name} belongs to something else: delete or rename it")
     except RefusedError as error:
-        said = f"{action.kind} {name} was refused: {error}"[:1024]
-        return Executed(Result.REFUSED, said, retry_seconds=error.retry_seconds)
+        field = TEMPLATE if action.kind is ChildKind.PYTORCHJOB else HELPERS
+        refusal = Refusal(what=f"{action.kind} {name}", message=str(error)[:MESSAGE_CHARACTERS], field=field)
+        return Executed(
+            Result.REFUSED, f"{action.kind} {name}: {error}", retry_seconds=error.retry_seconds, refusal=refusal
+        )
     return Executed(Result.DONE)
 
 

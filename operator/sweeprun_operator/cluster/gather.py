@@ -12,11 +12,12 @@ from pydantic import ValidationError
 
 from sweeprun_operator.api.status import ConditionType, State
 from sweeprun_operator.api.v1alpha1 import SweepRun
-from sweeprun_operator.core.observation import Acceptance, Claim, HelperJob, Observation, PodPhase, PodState
+from sweeprun_operator.core.observation import Acceptance, Claim, HelperJob, Observation, PodPhase, PodState, Refusal
 
 from .departures import Departures
 from .fields import condition, sub
 from .gateway import AlreadyExistsError, Gateway, GatewayError, NotFoundError, Raw, RefusedError
+from .missing_pods import refusal_of_missing
 from .observe import attempt_pods, helper_jobs, workloads
 from .owners import owners_gone
 
@@ -53,8 +54,10 @@ async def gather(
     cluster_id: str,
     proof: Proof,
     departures: Departures,
+    refused: Refusal | None = None,
 ) -> Gathered | None:
-    """None: the SweepRun is gone. Raises GatewayError and UnreadableRunError.
+    """None: the SweepRun is gone. Raises GatewayError and UnreadableRunError. `refused` is the child that the pass
+    before could not make.
 
     The run is read before its children: a child that is newer than the status shows that this read is stale.
     """
@@ -70,6 +73,7 @@ async def gather(
     )
     helpers = helper_jobs(jobs, pods, owner_uid=uid)
     trainers = attempt_pods(pods)
+    works = workloads(pytorchjobs, owner_uid=uid)
     acceptance = await _acceptance(gateway, run, proof) if _is_undecided(run) else None
     return Gathered(
         raw=raw,
@@ -78,10 +82,14 @@ async def gather(
             now=now,
             cluster_id=cluster_id,
             jobs=helpers,
-            workloads=workloads(pytorchjobs, owner_uid=uid),
+            workloads=works,
             pods=trainers,
             departed=departures.of(uid, trainers),
             acceptance=acceptance,
+            refusal=refused
+            or await refusal_of_missing(
+                gateway, run, now, helpers=helpers, workloads=works, pods=trainers, raws=[*jobs, *pytorchjobs]
+            ),
             unready_nodes=await _unready_nodes(gateway, _nodes_in_question(run, trainers)),
             owners_gone=await _owners_gone(gateway, run, helpers, cluster_id),
         ),

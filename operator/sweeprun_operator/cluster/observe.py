@@ -89,6 +89,8 @@ def _helper_job(raw: Raw, pods: list[Raw], owner_uid: str) -> HelperJob | None:
         owned=controlled_by(raw, owner_uid),
         phase=phase,
         deleting=deleting(raw),
+        suspended=sub(raw, "spec").get("suspend") is True,
+        podless=not pods,
         report=report,
         problem=problem,
         created=moment(sub(raw, "metadata"), "creationTimestamp"),

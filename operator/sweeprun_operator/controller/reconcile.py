@@ -14,7 +14,7 @@ from sweeprun_operator.cluster.execute import Executed, Result, Transition, emit
 from sweeprun_operator.cluster.fields import labels_of
 from sweeprun_operator.cluster.gateway import Gateway, Raw
 from sweeprun_operator.cluster.gather import UnreadableRunError, gather
-from sweeprun_operator.core.observation import JobPhase, Observation, Role
+from sweeprun_operator.core.observation import JobPhase, Observation, Refusal, Role
 from sweeprun_operator.core.plan import Create, Plan
 from sweeprun_protocol.keys import ROLE_LABEL
 
@@ -22,8 +22,6 @@ from .prepare_slots import PrepareSlots
 from .queue import Key
 
 _log = logging.getLogger(__name__)
-
-_EVENT_REASONS = {Result.NAME_TAKEN: "NameTaken", Result.REFUSED: "ChildRefused"}
 
 Seen = Callable[[Key, Observation | None], None]
 """Told what a pass has read; None: the run is gone."""
@@ -76,6 +74,7 @@ class Reconciler:
         self._slots = slots
         self._cluster_id: str | None = None
         self._complaints: dict[Key, str] = {}
+        self._refused: dict[Key, Refusal] = {}
 
     async def reconcile(self, key: Key) -> Next:
         """Raises GatewayError: the pass is to be repeated with backoff."""
@@ -90,6 +89,7 @@ class Reconciler:
                 cluster_id=self._cluster_id,
                 proof=self._decisions.proof,
                 departures=self._departures,
+                refused=self._refused.pop(key, None),
             )
         except UnreadableRunError as error:
             self._release(key)
@@ -113,7 +113,7 @@ class Reconciler:
         """False: a prepare Job is due, but no slot is free; nothing of the plan is written then."""
         if self._slots is None:
             return True
-        if any(job.role is Role.PREPARE and job.phase is JobPhase.ACTIVE for job in seen.jobs):
+        if _prepares(seen):
             self._slots.occupy(key)
             return True
         if _makes_prepare(plan):
@@ -129,9 +129,10 @@ class Reconciler:
         if executed.result is Result.DONE:
             self._complaints.pop(key, None)
             return Next(after_seconds=plan.requeue_seconds)
-        reason = _EVENT_REASONS.get(executed.result)
-        if reason is not None:
-            await self._complain(key, raw, reason, executed.message)
+        if executed.refusal is not None:
+            self._refused[key] = executed.refusal
+        if executed.result is Result.NAME_TAKEN:
+            await self._complain(key, raw, "NameTaken", executed.message)
         _log.info("%s: %s: %s", key, executed.result.value, executed.message)
         return Next(failed=True, after_seconds=executed.retry_seconds)
 
@@ -140,6 +141,12 @@ class Reconciler:
         if self._complaints.get(key) != message:
             self._complaints[key] = message
             await emit(self._gateway, raw, warning(reason, message))
+
+
+def _prepares(seen: Observation) -> bool:
+    """A prepare Job runs or is about to: not one that a queue or a quota may hold for hours."""
+    active = any(job.role is Role.PREPARE and job.phase is JobPhase.ACTIVE and not job.suspended for job in seen.jobs)
+    return active and seen.refusal is None
 
 
 def _makes_prepare(plan: Plan) -> bool:

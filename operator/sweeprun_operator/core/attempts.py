@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from sweeprun_operator.api.status import MAX_POD_UIDS, Cause, ConditionType, Interruption, State
 
-from . import draining, history
+from . import draining, history, refusals
 from .classify import classify, disruption_of
 from .draft import Draft
 from .leftovers import are_gone
@@ -34,6 +34,8 @@ def start(draft: Draft) -> Draft:
     if draft.current.state is not State.STARTING:
         draft = draft.enter(State.STARTING, not_before=None)
     draft = draft.unstuck("NameTaken")
+    if draft.seen.refusal is not None:
+        draft = refusals.show(draft, draft.seen.refusal)
     return draft.act(Create(ChildKind.PYTORCHJOB, draft.children.workload(draft.run)))
 
 
@@ -96,7 +98,7 @@ def _starting(draft: Draft, scene: Scene) -> Draft:
     workload = scene.workload
     assert workload is not None, "a workload that is gone has ended the attempt"
     if workload.suspended:
-        return draft.move(admitted_time=None)
+        return refusals.forget(draft).move(admitted_time=None)
     if draft.current.admitted_time is None:
         draft = draft.move(admitted_time=_admitted(draft))
     began = draft.current.admitted_time
@@ -107,7 +109,17 @@ def _starting(draft: Draft, scene: Scene) -> Draft:
     left = (began + timedelta(seconds=draft.spec.limits.start_timeout_seconds) - draft.now).total_seconds()
     if left <= 0:
         return draining.begin(draft, _never_started(draft, scene, len(ran)))
-    return draft.look_again(left)
+    return _missing(draft, scene, began).look_again(left)
+
+
+def _missing(draft: Draft, scene: Scene, began: datetime) -> Draft:
+    """A pod that cannot be made is shown before the time to start is over."""
+    if draft.seen.refusal is not None:
+        return refusals.show(draft, draft.seen.refusal)
+    if len(scene.pods) >= scene.expected:
+        return refusals.forget(draft)
+    waited = draft.seconds_since(began)
+    return draft if waited >= refusals.ASK_SECONDS else draft.look_again(refusals.ASK_SECONDS - waited)
 
 
 def _admitted(draft: Draft) -> datetime:
@@ -127,7 +139,9 @@ def _ran(draft: Draft, began: datetime) -> Draft:
 
 
 def _never_started(draft: Draft, scene: Scene, running: int) -> Interruption:
-    why = next((why for pod in scene.pods if (why := _waiting(pod.unschedulable, pod.name)) is not None), None)
+    why = refusals.in_words(draft.seen.refusal) if draft.seen.refusal is not None else None
+    for pod in scene.pods:
+        why = why or _waiting(pod.unschedulable, pod.name)
     for pod in scene.pods:
         for container in pod.containers:
             if why is None and container.waiting_reason is not None:

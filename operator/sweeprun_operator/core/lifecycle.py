@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from sweeprun_operator.api.status import ConditionStatus, ConditionType, State, SweepRunStatus
 
+from . import preparing
 from .draft import Draft
+from .observation import Role
 
+_HELPERS = {State.PREPARING: Role.PREPARE, State.INITIALIZING: Role.INIT}
 _TEXTS: dict[State, str] = {
     State.PREPARING: "the volume is looked at",
     State.INITIALIZING: "sweep_init runs",
@@ -37,6 +40,10 @@ def _suspended(draft: Draft) -> Draft:
         )
     if state is State.STARTING and workload is not None and workload.suspended:
         text = "a queue has not admitted the job"
+        return draft.condition(ConditionType.SUSPENDED, ConditionStatus.TRUE, "Queued", text)
+    job = preparing.find_job(draft, _HELPERS[state]) if state in _HELPERS else None
+    if job is not None and job.owned and job.suspended:
+        text = f"a queue has not admitted Job {job.name}: spec.helperPods.labels can name a queue for it"
         return draft.condition(ConditionType.SUSPENDED, ConditionStatus.TRUE, "Queued", text)
     if draft.status.is_true(ConditionType.SUSPENDED):
         return draft.condition(ConditionType.SUSPENDED, ConditionStatus.FALSE, "GoesOn", "the run goes on")

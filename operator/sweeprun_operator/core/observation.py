@@ -37,6 +37,10 @@ class HelperJob:
     """Our SweepRun's UID controls it. False: the name is taken by something else."""
     phase: JobPhase
     deleting: bool = False
+    suspended: bool = False
+    """spec.suspend is true, by a queue's hand: we never set it."""
+    podless: bool = False
+    """No pod of it is there."""
     report: PrepareReport | None = None
     problem: str | None = None
     """Why there is no report: unreadable answer, failed pod, deadline, unschedulable, image, ...; one sentence."""
@@ -128,6 +132,18 @@ class Acceptance:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """The API server refuses a child, or a pod that a child lacks."""
+
+    what: str
+    """`PyTorchJob run-a0`, `the pod of Job run-p0`."""
+    message: str
+    """In the server's words."""
+    field: str
+    """Where people can change it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
     run: SweepRun
     now: datetime
@@ -139,6 +155,8 @@ class Observation:
     departed: tuple[PodState, ...] = ()
     """Pods of attempts that are gone, as a watch last told of them: with DisruptionTarget."""
     acceptance: Acceptance | None = None
+    refusal: Refusal | None = None
+    """Of what the run needs next: its child was refused in the pass before, or a pod of it would be."""
     unready_nodes: frozenset[str] = frozenset()
     """Among the nodes of this run's pods: Ready is not True, or the node object is gone."""
     owners_gone: Mapping[str, bool] = field(default_factory=dict)

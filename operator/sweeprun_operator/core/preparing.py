@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from sweeprun_operator.api.status import State
 
-from . import budgets, finishing
+from . import budgets, finishing, refusals
 from .draft import Draft
 from .leftovers import are_gone
 from .observation import HelperJob, JobPhase, Role
@@ -41,6 +41,8 @@ def make_job(draft: Draft, role: Role) -> Draft:
         # not when the number is raised: the template may be refused then, and a refused one need not have any
         draft = draft.move(replicas=draft.children.replicas(draft.run))
     draft = draft.unstuck("NameTaken")
+    if draft.seen.refusal is not None:
+        draft = refusals.show(draft, draft.seen.refusal)
     make = draft.children.prepare_job if role is Role.PREPARE else draft.children.init_job
     return draft.act(Create(ChildKind.JOB, make(draft.run, cluster_id=draft.seen.cluster_id)))
 
@@ -51,7 +53,14 @@ def find_job(draft: Draft, role: Role) -> HelperJob | None:
 
 
 def complain(draft: Draft, job: HelperJob) -> Draft:
-    """Of a Job that goes on: a pod that cannot start is shown before its deadline ends it."""
+    """Of a Job that goes on: a pod that cannot be made or cannot start is shown before the deadline ends it. While a
+    queue holds the Job, its deadline stands still, and so do we."""
+    if draft.seen.refusal is not None:
+        return refusals.show(draft, draft.seen.refusal)
+    if not job.podless or job.suspended:
+        draft = refusals.forget(draft)
+    elif draft.seconds_since(draft.current.since) < refusals.ASK_SECONDS:
+        draft = draft.look_again(refusals.ASK_SECONDS - draft.seconds_since(draft.current.since))
     if job.problem is None or job.created is None:
         return draft
     left = (job.created + timedelta(seconds=PENDING_SECONDS) - draft.now).total_seconds()

@@ -94,6 +94,20 @@ async def test_nodes_and_the_clusters_name_may_be_read(limited):
     assert await limited.cluster_id()
 
 
+async def test_a_pod_may_be_tried_and_one_without_a_job_deleted(limited, cluster):
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "orphan"},
+        "spec": {"containers": [{"name": "c", "image": "none"}]},
+    }
+    await limited.create("Pod", cluster.namespace, pod, dry_run=True)
+    assert cluster.list("Pod") == []
+    uid = cluster.create(pod)["metadata"]["uid"]
+    await limited.delete("Pod", cluster.namespace, "orphan", uid=uid)
+    assert cluster.list("Pod") == []
+
+
 async def test_other_namespaces_are_closed(limited):
     with pytest.raises(RefusedError, match="forbidden"):
         await limited.get_run("default", "any")

@@ -151,7 +151,24 @@ def test_an_init_container_of_ours_brings_the_entrypoint_before_all_others():
     assert [item["name"] for item in pod["initContainers"]] == ["sweeprun-install", "download"]
     install = pod["initContainers"][0]
     assert (install["image"], install["imagePullPolicy"]) == (IMAGES.image, "IfNotPresent")
-    assert install["resources"]["requests"] == install["resources"]["limits"], "the pod's QoS class stays"
+
+
+@pytest.mark.parametrize(
+    ("given", "borrowed"),
+    [
+        (None, {}),
+        ({"limits": {"nvidia.com/gpu": "8"}}, {}),
+        (
+            {"requests": {"cpu": "4", "memory": "8Gi"}, "limits": {"memory": "8Gi", "nvidia.com/gpu": 1}},
+            {"requests": {"cpu": "4", "memory": "8Gi"}, "limits": {"memory": "8Gi"}},
+        ),
+        ({"limits": {"ephemeral-storage": "1Gi", "hugepages-2Mi": "1Gi"}}, {"limits": {"ephemeral-storage": "1Gi"}}),
+    ],
+)
+def test_that_container_asks_for_nothing_that_the_training_container_does_not_ask_for(given, borrowed):
+    """Else a queue that knows only GPUs would never admit the pod, and a LimitRange might refuse it."""
+    pod = pod_of(workload(template=of_container(resources=given)))
+    assert pod["initContainers"][0]["resources"] == borrowed
 
 
 def test_the_container_that_brings_the_entrypoint_is_restricted():

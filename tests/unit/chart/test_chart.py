@@ -38,7 +38,7 @@ WHERE_RUNS_ARE = (
     | verbs("sweeprun.dev", "sweepruns/finalizers", "update")
     | verbs("kubeflow.org", "pytorchjobs", "get list watch create delete")
     | verbs("batch", "jobs", "get list watch create delete")
-    | verbs("", "pods", "list watch delete")
+    | verbs("", "pods", "list watch delete create")
     | verbs("", "persistentvolumeclaims", "get")
     | verbs("", "events", "create")
 )

@@ -13,6 +13,7 @@ from sweeprun_operator.controller.queue import Key, Queue
 from sweeprun_operator.controller.reconcile import Next, Reconciler
 from sweeprun_operator.controller.resync import Resync
 from sweeprun_operator.controller.workers import Workers
+from sweeprun_operator.core.observation import Refusal
 from sweeprun_operator.core.plan import ChildKind, Create, Plan
 
 KEY = Key("default", "run")
@@ -80,19 +81,17 @@ async def test_a_stale_read_is_tried_again(gateway):
     assert not (await made.reconcile(KEY)).failed
 
 
-async def test_a_refused_child_is_complained_of_once(gateway):
-    made, _ = reconciler(gateway, Plan(actions=(Create(ChildKind.JOB, job(0)),)))
+async def test_a_refused_child_is_told_to_the_next_decision(gateway):
+    made, decisions = reconciler(gateway, Plan(actions=(Create(ChildKind.JOB, job(0)),)))
     error = RefusedError("exceeded quota", retry_seconds=9)
     gateway.fault = lambda method, kind, name: error if method == "create" else None
-    for _ in range(3):
+    for _ in range(2):
         assert await made.reconcile(KEY) == Next(failed=True, after_seconds=9)
-    assert [event[:2] for event in gateway.events] == [("Warning", "ChildRefused")]
     gateway.fault = lambda method, kind, name: None
     assert await made.reconcile(KEY) == Next()
-    gateway.remove("Job", "run-p0")
-    gateway.fault = lambda method, kind, name: error if method == "create" else None
     await made.reconcile(KEY)
-    assert len(gateway.events) == 2
+    refused = Refusal(what="Job run-p0", message="exceeded quota", field="spec.helperPods")
+    assert [seen.refusal for seen in decisions.seen] == [None, refused, refused, None]
 
 
 async def test_a_run_that_cannot_be_read_is_complained_of_and_kept_in_line(gateway):

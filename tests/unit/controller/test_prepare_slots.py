@@ -184,3 +184,15 @@ async def test_after_a_restart_a_job_that_runs_counts(gateway, reconciler):
     await reconciler.reconcile(FIRST)
     await reconciler.reconcile(SECOND)
     assert gateway.names("Job") == ["first-p0"]
+
+
+async def test_a_run_whose_job_a_queue_holds_gives_its_slot_back(gateway, reconciler, woken):
+    await reconciler.reconcile(FIRST)
+    await reconciler.reconcile(SECOND)
+    gateway.read("Job", "first-p0")["spec"] = {"suspend": True}
+    await reconciler.reconcile(FIRST)
+    assert woken == [SECOND]
+    gateway.read("Job", "first-p0")["spec"] = {"suspend": False}
+    await reconciler.reconcile(FIRST)
+    await reconciler.reconcile(SECOND)
+    assert gateway.names("Job") == ["first-p0", "second-p0"], "what was granted stays"

@@ -187,3 +187,16 @@ def test_what_init_did_stands_when_it_was_answered_before_the_suspension():
     world = initializing()
     world.answer(make_report(0, Outcome.FRESH), role=Role.INIT)
     assert "digits-lr-0-a0" in world.created
+
+
+@pytest.mark.parametrize("state", [preparing, initializing], ids=["prepare", "sweep_init"])
+def test_a_helper_job_that_a_queue_holds_is_waited_for_without_a_timer(state: Callable[[], World]):
+    world = state().change_job(suspended=True, podless=True)
+    assert world.status.phase == "Queued"
+    assert "Job digits-lr-0-" in world.condition(ConditionType.SUSPENDED).message
+    assert world.wants_again is None
+    world.later(10**7)
+    assert world.is_stuck() is None
+    world.change_job(suspended=False, podless=False)
+    assert not world.status.is_true(ConditionType.SUSPENDED)
+    assert world.status.phase == str(world.current.state)
