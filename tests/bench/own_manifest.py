@@ -17,7 +17,7 @@ from sweeprun_volume.formats import Context
 from sweeprun_volume.formats.chunks import Plan
 from sweeprun_volume.formats.contents import _threads, read_contents
 from sweeprun_volume.formats.own import OwnFormat
-from sweeprun_volume.hashing import PIECE_BYTES
+from sweeprun_volume.hashing import PIECE_BYTES, aligned_buffer
 from sweeprun_volume.operations import Volume
 
 from .measuring import Bench, Row, write_random
@@ -93,7 +93,7 @@ def read_plainly(files: list[Path], *, threads: int) -> None:
     lock = threading.Lock()
 
     def work() -> None:
-        buffer = bytearray(PIECE_BYTES)
+        buffer = aligned_buffer(PIECE_BYTES)
         while True:
             with lock:
                 chunk = next(chunks, None)

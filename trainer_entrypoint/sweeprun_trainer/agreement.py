@@ -17,7 +17,7 @@ from sweeprun_protocol.exit_codes import ExitCode
 from sweeprun_protocol.layout import MANIFEST
 from sweeprun_protocol.manifest import MAX_MANIFEST_BYTES, Manifest, ManifestFile, digest_of
 from sweeprun_protocol.reasons import Format
-from sweeprun_volume.hashing import PIECE_BYTES, ChunkHasher
+from sweeprun_volume.hashing import PIECE_BYTES, ChunkHasher, aligned_buffer
 from sweeprun_volume.operations import Volume
 
 from .log import say
@@ -101,7 +101,7 @@ def _verify_files(volume: Volume, path: str, manifest: Manifest, files: Sequence
 
 def _chunks(volume: Volume, path: str, file: ManifestFile, algorithm: str) -> tuple[str, ...]:
     hasher = ChunkHasher(algorithm)
-    buffer = memoryview(bytearray(PIECE_BYTES))
+    buffer = aligned_buffer(PIECE_BYTES)
     with volume.open_file(path) as (descriptor, _):
         while hasher.size <= file.size:
             count = volume.read_at(descriptor, buffer, hasher.size, path)

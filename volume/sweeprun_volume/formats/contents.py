@@ -23,7 +23,7 @@ from sweeprun_protocol.reasons import RefusalReason
 from sweeprun_volume.crc import combine
 from sweeprun_volume.errors import UnsafeEntryError
 from sweeprun_volume.forked import Answer, Forked, may_fork
-from sweeprun_volume.hashing import PIECE_BYTES, preferred_algorithm
+from sweeprun_volume.hashing import PIECE_BYTES, aligned_buffer, preferred_algorithm
 
 from . import Contents, Context, Refused
 from .chunks import Chunk, Plan, Span, Sums, chunks_of, count_chunks, cut, end_of, misplaced
@@ -152,7 +152,7 @@ class _Reading:
                 thread.join()
 
     def _work(self, child: Optional[Forked]) -> None:
-        buffer = memoryview(bytearray(PIECE_BYTES))
+        buffer = aligned_buffer(PIECE_BYTES)
         while True:
             with self._lock:
                 chunk = next(self._chunks, None)
