@@ -39,8 +39,9 @@ def word(raw: Raw, name: str) -> str | None:
 
 
 def number(raw: Raw, name: str) -> int | None:
+    """That fits into 32 bits, as all numbers of Kubernetes that are read here."""
     value = raw.get(name)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 31 else None
 
 
 def digits(raw: Raw, name: str) -> int | None:

@@ -40,9 +40,14 @@ def drain(draft: Draft) -> Draft:
     attempt = draft.current.attempt
     pods = [pod for pod in draft.seen.pods if pod.attempt <= attempt]
     if pods or any(item.owned and item.attempt <= attempt for item in draft.seen.workloads):
-        silent = sorted({pod.node for pod in pods if pod.node and pod.node in draft.seen.unready_nodes})
+        lost = [pod for pod in pods if pod.node and pod.node in draft.seen.unready_nodes]
+        silent = sorted({pod.node for pod in lost if pod.node and not forcing.is_held(pod)})
         if silent:
             draft = draft.stuck("NodeUnreachable", _advice(silent))
+        elif lost:
+            names = ", ".join(pod.name for pod in lost[:5])
+            text = f"{names}: deleted by force, and held by finalizers: who set them has to take them away"
+            draft = draft.stuck("PodHeld", text)
         return forcing.force(draft, pods).look_again(LOOK_SECONDS)
     return _drained(draft.unstuck().move(drained_time=draft.now, silent_nodes={}))
 

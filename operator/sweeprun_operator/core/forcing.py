@@ -41,13 +41,14 @@ def force(draft: Draft, pods: Iterable[PodState]) -> Draft:
     return _delete(draft, due) if due else draft
 
 
+def is_held(pod: PodState) -> bool:
+    """The API server waits for no kubelet any more, but for finalizers."""
+    return pod.deleting and pod.grace_seconds == 0
+
+
 def _delete(draft: Draft, pods: list[PodState]) -> Draft:
     """Said once for each pod, and asked for until the API server has done it."""
-    held = [pod.name for pod in pods if pod.grace_seconds == 0]
-    if held:
-        text = f"{', '.join(held[:5])}: deleted by force, and held by finalizers: who set them has to take them away"
-        draft = draft.stuck("PodHeld", text)
-    pods = [pod for pod in pods if pod.grace_seconds != 0]
+    pods = [pod for pod in pods if not is_held(pod)]
     entry = history.newest(draft)
     assert entry is not None, "what drains was decided"
     before = entry.forced or ForcedDeletion(time=draft.now)

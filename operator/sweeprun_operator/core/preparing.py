@@ -81,6 +81,27 @@ def failed(draft: Draft, problem: str, *, stuck: str | None = None, event: str =
     """
     if draft.current.stopping:
         return finishing.stop(draft)
+    draft, seconds = _wait(draft)
+    failures = draft.current.prepare_failures
+    if stuck is not None:
+        return draft.stuck(stuck, problem, event=event)
+    if failures < budgets.PREPARE_FAILURES_UNTIL_STUCK:
+        return draft.warn("PrepareFailed", f"{problem}; tried again in {seconds:.0f} s")
+    text = f"{failures} prepares in a row gave no answer, the last one: {problem}. Look at its pod's events and log"
+    return draft.stuck("PrepareFailing", text)
+
+
+def adoption_lost(draft: Draft, message: str) -> Draft:
+    """Another SweepRun was faster. Many that begin together ask for the same candidates: they must not ask in step with
+    each other for ever, but nobody has to do anything."""
+    if draft.current.stopping:
+        return finishing.stop(draft)
+    draft, seconds = _wait(draft)
+    return draft.tell("AdoptionLost", f"{message}; looked for another run in {seconds:.0f} s")
+
+
+def _wait(draft: Draft) -> tuple[Draft, float]:
+    """Until the next number is tried; and for how many seconds."""
     failures = draft.current.prepare_failures + 1
     seconds = budgets.prepare_backoff_seconds(draft.spec.limits.backoff, failures)
     draft = draft.enter(
@@ -91,12 +112,7 @@ def failed(draft: Draft, problem: str, *, stuck: str | None = None, event: str =
         adopt_run_id=None,
         adopt_epoch=None,
     )
-    if stuck is not None:
-        return draft.stuck(stuck, problem, event=event)
-    if failures < budgets.PREPARE_FAILURES_UNTIL_STUCK:
-        return draft.warn("PrepareFailed", f"{problem}; tried again in {seconds:.0f} s")
-    text = f"{failures} prepares in a row gave no answer, the last one: {problem}. Look at its pod's events and log"
-    return draft.stuck("PrepareFailing", text)
+    return draft, seconds
 
 
 def no_answer(job: HelperJob) -> str | None:

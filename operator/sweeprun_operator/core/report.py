@@ -96,8 +96,7 @@ def _blocked(draft: Draft, report: PrepareReport) -> Draft:
     reason = report.blocked
     assert reason is not None, "checked before"
     if reason is BlockedReason.ADOPTION_LOST:
-        draft = draft.tell("AdoptionLost", report.message)
-        return preparing.begin_prepare(draft, adopt_run_id=None, adopt_epoch=None)
+        return preparing.adoption_lost(draft, report.message)
     draft = _tell_refused(draft, report)
     if reason in FATAL:
         if draft.current.interruption is not None:

@@ -108,6 +108,16 @@ async def test_a_pod_may_be_tried_and_one_without_a_job_deleted(limited, cluster
     assert cluster.list("Pod") == []
 
 
+async def test_pods_may_be_deleted_by_force_and_not_read_one_by_one(cluster, limited):
+    """Bound to a node that does not exist: nobody would confirm an ordinary deletion."""
+    spec = {"nodeName": "gone", "containers": [{"name": "main", "image": "none"}]}
+    made = cluster.create({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "lost"}, "spec": spec})
+    await limited.delete("Pod", cluster.namespace, "lost", uid=made["metadata"]["uid"], force=True)
+    assert cluster.get("Pod", "lost") is None
+    with pytest.raises(RefusedError, match="forbidden"):
+        await limited.get_child("Pod", cluster.namespace, "lost")
+
+
 async def test_other_namespaces_are_closed(limited):
     with pytest.raises(RefusedError, match="forbidden"):
         await limited.get_run("default", "any")

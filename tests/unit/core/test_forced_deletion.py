@@ -114,6 +114,9 @@ def test_it_is_written_before_it_is_done_and_told_once():
     assert (forced.pods, forced.nodes) == ([LOST], [NODE])
     assert world.current.drain_forced
     assert world.is_stuck() == "PodHeld"
+    told = len(world.events)
+    world.later(10).later(10)
+    assert len(world.events) == told, "each is said once"
     world.pods_go()
     assert f"{NAME}-p1" in world.created
 

@@ -306,11 +306,21 @@ def test_without_a_candidate_whose_owner_is_gone_the_run_is_a_new_one():
     assert "digits-lr-0-a0" in world.created
 
 
-def test_a_candidate_that_moved_is_looked_for_anew():
-    world = World(resume={"adoption": {"scope": "Sweep"}})
+def lose(world, number):
+    """Another SweepRun is faster; gives how long this one waits."""
+    world.answer(offered(number, "a")).answer(blocked(BlockedReason.ADOPTION_LOST, number + 1))
+    waits = world.wants_again
+    world.when_wanted()
+    return waits
+
+
+def test_a_candidate_that_moved_is_looked_for_anew_after_a_while():
+    world = World(resume={"adoption": {"scope": "Sweep"}}, limits={"backoff": {"initialSeconds": 10, "maxSeconds": 30}})
     world.owners_gone = {"a": True}
-    world.settle().answer(offered(0, "a")).answer(blocked(BlockedReason.ADOPTION_LOST))
-    asked = world.request_of(2).adoption
+    world.settle()
+    assert [lose(world, number) for number in (0, 2, 4, 6)] == [10, 20, 30, 30]
+    assert world.reasons().count("AdoptionLost") == 4
+    asked = world.request_of(8).adoption
     assert (asked.scope, asked.take) == (AdoptionScope.SWEEP, None)
     assert world.is_stuck() is None
 

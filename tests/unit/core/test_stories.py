@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from support.manifests import make_init
-from support.observations import make_report, make_resume
+from support.observations import make_report, make_resume, make_trainer
 from support.simulated_world import World
 from sweeprun_operator.api.status import ConditionType, State
-from sweeprun_operator.core.observation import Role
+from sweeprun_operator.core.observation import PodPhase, Role
 from sweeprun_protocol.reasons import Outcome
 
 
@@ -132,6 +132,36 @@ def test_a_mark_seen_before_the_pod_was_deleted_is_kept():
     assert world.current.state is State.RUNNING
     world.pods_go("worker-0")
     assert world.status.history[0].cause == "Preemption"
+
+
+LATER = {
+    "a kubelet that starts again overwrites it": {"phase": PodPhase.FAILED, "reason": "UnexpectedAdmissionError"},
+    "the program's own error shows": {"phase": PodPhase.FAILED, "exit_code": 1},
+    "another condition is written": {"disruption": "DeletionByPodGC"},
+    "it ends well": {"phase": PodPhase.SUCCEEDED, "exit_code": 0},
+}
+
+
+@pytest.mark.parametrize("change", LATER.values(), ids=LATER.keys())
+def test_the_first_classification_and_what_the_pods_showed_are_final(change):
+    fields = dict(change)
+    code = fields.pop("exit_code", None)
+    world = World().begin().later(30).evict("worker-0")
+    before = world.status.history[0]
+    (seen,) = before.pods
+    assert (seen.name, seen.disruption, seen.exit_code) == ("digits-lr-0-a0-worker-0", "EvictionByEvictionAPI", None)
+    world.change_pod("worker-0", **fields, containers=(make_trainer(code),)).later(10)
+    assert world.status.history[0] == before
+    world.pods_go().later(1).answer(make_resume(1, 500)).later(1)
+    after = world.status.history[0]
+    assert (after.cause, after.evidence, after.node, after.pods) == (
+        before.cause,
+        before.evidence,
+        before.node,
+        before.pods,
+    )
+    assert world.status.counts.disruptions == 1
+    assert world.status.counts.failures == 0
 
 
 def test_pods_are_known_by_status_as_soon_as_they_are_seen():
