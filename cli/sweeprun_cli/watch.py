@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Self
 
 import typer
 from rich.console import Console, Group, RenderableType
@@ -67,9 +67,10 @@ class _Screen:
         self._live = Live(console=out, auto_refresh=False, transient=False) if out.is_terminal else None
         self._lines: dict[str, str] = {}
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Self:
         if self._live is not None:
             self._live.start()
+        return self
 
     def __exit__(self, *_: object) -> None:
         if self._live is not None:
@@ -104,7 +105,7 @@ async def _watch(
         try:
             found = await _read(connection, name, sweep, everywhere)
         except GatewayError as error:
-            if error.code is not None or time.monotonic() - heard > SILENCE_SECONDS:
+            if _is_final(error) or time.monotonic() - heard > SILENCE_SECONDS:
                 raise
             warn(f"{explained(error, connection.access)}; it is tried again")
             await asyncio.sleep(every)
@@ -121,6 +122,11 @@ async def _watch(
             if run.status.is_true(ConditionType.FAILED):
                 return Exit.FAILED
         await asyncio.sleep(every)
+
+
+def _is_final(error: GatewayError) -> bool:
+    """An API server that restarts or is overloaded answers again; one that says no means it."""
+    return error.code is not None and error.code < 500 and error.code != 429
 
 
 async def _read(connection: Connection, name: str | None, sweep: str | None, everywhere: bool) -> list[Raw]:

@@ -118,7 +118,7 @@ def explained(error: GatewayError, access: Access) -> CommandError:
     said = str(error)
     if error.code in _DENIED:
         who = "not logged in" if error.code == 401 else "no rights"
-        advice = "ask an administrator for a role with verbs get, list, watch (to read) and patch on sweepruns"
+        advice = "ask an administrator for a role with the verbs get and list (to read) and patch on sweepruns"
         return CommandError(Exit.FORBIDDEN, f"{who}: {said} ({access.source}); {advice}")
     if isinstance(error, (RefusedError, ConflictError)):
         return CommandError(Exit.REFUSED, f"the API server refuses: {said}")
