@@ -73,6 +73,22 @@ CONDITIONS: dict[str, Entry] = {
         "An object with the name that a child needs belongs to something else.",
         "Delete it, or give the SweepRun another name.",
     ),
+    "QuotaExceeded": Entry(
+        "A ResourceQuota of the namespace refuses a job or its pods.",
+        "It goes on by itself once there is room; `kubectl describe quota` shows what is used.",
+    ),
+    "PodSecurity": Entry(
+        "The namespace's Pod Security level refuses the pods.",
+        "Change spec.template or spec.helperPods, as the message says, or the namespace's level.",
+    ),
+    "LimitRange": Entry(
+        "A LimitRange of the namespace refuses the pods.",
+        "Change requests and limits in spec.template or spec.helperPods, or the LimitRange.",
+    ),
+    "ChildRefused": Entry(
+        "The API server, or a webhook of it, refuses a job or its pods.",
+        "The message is its own. It is tried again by itself.",
+    ),
     "NodeUnreachable": Entry(
         "Pods of the ended attempt are on a node that does not answer: they may still write, so nothing else "
         "may start.",

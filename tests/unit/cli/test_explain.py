@@ -19,6 +19,7 @@ from sweeprun_cli.explain.refusals import BLOCKED, REFUSALS
 from sweeprun_cli.explain.words import FAMILIES, advice_for, entries, words
 from sweeprun_operator.api.acceptance import Reason
 from sweeprun_operator.api.status import Cause, Kind, State
+from sweeprun_operator.core import refusals
 from sweeprun_protocol.exit_codes import ExitCode
 from sweeprun_protocol.reasons import BlockedReason, Outcome, RefusalReason, StartReason
 
@@ -65,7 +66,7 @@ def reasons_in(tree: ast.AST):
 def test_every_reason_that_the_decisions_write_has_a_text():
     found = {reason for path in sorted(CORE.glob("*.py")) for reason in reasons_in(ast.parse(path.read_text()))}
     assert {"NodeUnreachable", "TemplateRefused", "MaxFailuresExceeded", "Stopped", "OwnerNotGone"} <= found
-    reasons = {word for word in found if " " not in word}
+    reasons = {word for word in found if " " not in word} | set(refusals.REASONS)
     assert not [word for word in sorted(reasons) if advice_for(word) is None]
 
 
