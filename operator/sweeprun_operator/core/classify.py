@@ -97,7 +97,8 @@ def _queue(scene: Scene) -> Verdict | None:
     """Before anything else: training-operator deletes the pods of a suspended job, which looks like a loss."""
     if scene.workload is None or not scene.workload.suspended or not (scene.pods or scene.known_uids):
         return None
-    return ended(scene, Cause.QUEUE_SUSPENDED, "a queue suspended the job after its start")
+    text = f"a queue suspended {scene.workload.name} after its start: the Events of that PyTorchJob say why"
+    return ended(scene, Cause.QUEUE_SUSPENDED, text)
 
 
 def _disruption(scene: Scene) -> Verdict | None:
