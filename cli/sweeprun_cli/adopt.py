@@ -21,7 +21,7 @@ from sweeprun_protocol.prepare import Candidate
 from sweeprun_protocol.reasons import AdoptionScope
 from sweeprun_volume.errors import UnsafeEntryError, VolumeError
 from sweeprun_volume.operations import Volume
-from sweeprun_volume.survey import idle_seconds
+from sweeprun_volume.standings import idle_seconds
 
 from .cluster.connection import Connection, ask
 from .cluster.kubeconfig import Place

@@ -14,6 +14,7 @@ SWEEP_LABEL = f"{GROUP}/sweep"
 
 ROLE_PREPARE = "prepare"
 ROLE_INIT = "init"
+ROLE_SURVEY = "survey"
 ROLE_ATTEMPT = "attempt"
 
 EPOCH_ANNOTATION = f"{GROUP}/epoch"

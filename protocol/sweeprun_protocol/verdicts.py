@@ -49,6 +49,8 @@ class Verdict:
     """Bytes in which the format alone could not show damage."""
     world_size: Optional[int] = None
     note: str = ""
+    identity: Optional[str] = None
+    """Of a survey, whose prepare is yet to come: digest over path, size, times and inode of every file it read."""
     algorithm: Optional[str] = None
     """Of the digests of `files`; absent where they are not recorded."""
     files: tuple[ManifestFile, ...] = ()
@@ -86,6 +88,7 @@ class Verdict:
                 "uncovered": self.uncovered,
                 "worldSize": self.world_size,
                 "note": self.note[:MAX_NOTE],
+                "identity": self.identity,
                 "algorithm": self.algorithm,
                 "files": as_dicts(self.files) if self.algorithm is not None else None,
             }
@@ -114,9 +117,12 @@ class Verdict:
             uncovered=fields.integer("uncovered", most=MAX_FILE_BYTES),
             world_size=fields.optional("worldSize", lambda name: fields.integer(name, least=1, most=1 << 20)),
             note=fields.text("note", most=MAX_NOTE),
+            identity=fields.optional("identity", read_digest(fields)),
             algorithm=algorithm,
             files=read_files(fields) if algorithm is not None else (),
         )
+        if verdict.refusal is not None and verdict.identity is not None:
+            fields.fail("identity", "stands beside a refusal: a survey records what is whole")
         if verdict.refusal is not None and (verdict.refusal.path != verdict.path or algorithm is not None):
             fields.fail("refusal", "is that of another path, or stands beside digests")
         return verdict

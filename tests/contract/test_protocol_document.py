@@ -12,7 +12,7 @@ from sweeprun_protocol.manifest import CHUNK
 from sweeprun_protocol.reasons import BlockedReason, Level, Outcome, VerdictKind
 from sweeprun_protocol.verdicts import MAX_FIRST_BYTES
 from sweeprun_trainer import ending, settings
-from sweeprun_volume import decisions, operations, quarantine, retention, survey
+from sweeprun_volume import decisions, operations, quarantine, retention, standings
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "protocol.md").read_text()
@@ -58,7 +58,7 @@ FILES = [
             layout.TRASH,
         )
     ),
-    *(survey.INIT_OF_RUN, "foreign-<hash>.json", operations.TEMPORARY_PREFIX, quarantine.VERDICT_SUFFIX),
+    *(standings.INIT_OF_RUN, "foreign-<hash>.json", operations.TEMPORARY_PREFIX, quarantine.VERDICT_SUFFIX),
     *("decision.json", "start-<slot>.json", "end-<slot>.json", "library.json", "complete.json"),
     layout.step_name(500, 9),
     str(layout.VerdictName("<key>", 10, Level.FULL, VerdictKind.FIRST)),

@@ -79,7 +79,7 @@ def make_workload(*, attempt: int = 0, **fields: Any) -> Workload:
 def make_job(
     number: int = 0, *, role: Role = Role.PREPARE, report: PrepareReport | None = None, **fields: Any
 ) -> HelperJob:
-    letter = "p" if role is Role.PREPARE else "i"
+    letter = str(role)[0]
     given = {
         "name": f"digits-lr-0-{letter}{number}",
         "uid": f"uid-{letter}{number}",

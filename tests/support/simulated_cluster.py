@@ -14,7 +14,7 @@ from support.manifests import UID, make_sweeprun
 from support.memory_gateway import MemoryGateway
 from support.simulated_volume import SimulatedVolume
 from sweeprun_operator.cluster.observe import REPLICA_INDEX_LABEL, REPLICA_TYPE_LABEL
-from sweeprun_protocol.keys import NUMBER_LABEL
+from sweeprun_protocol.keys import NUMBER_LABEL, ROLE_LABEL, ROLE_SURVEY
 from sweeprun_protocol.prepare import REQUEST_ENV, PrepareRequest
 
 Raw = dict[str, Any]
@@ -166,6 +166,9 @@ class SimulatedCluster(MemoryGateway):
         name = job["metadata"]["name"]
         if self.read("Pod", f"{name}-x") is not None or job.get("status") or self.rng.random() < 0.3:
             return
+        if job["metadata"]["labels"][ROLE_LABEL] == ROLE_SURVEY:
+            self._survey(job)
+            return
         (container,) = job["spec"]["template"]["spec"]["containers"]
         (request,) = [item["value"] for item in container["env"] if item["name"] == REQUEST_ENV]
         decided = self.rng.random()
@@ -189,6 +192,14 @@ class SimulatedCluster(MemoryGateway):
                 "status": {"phase": "Succeeded", "containerStatuses": [_ended("prepare", 0, self.time(), message)]},
             },
         )
+
+    def _survey(self, job: Raw) -> None:
+        """It ends well, fails, or its pod never comes; whatever it says is no answer."""
+        if self.rng.random() < 0.3:
+            return
+        kind = self.rng.choice(["Complete", "Failed"])
+        job["status"] = {"conditions": [_condition(kind, reason="R", time=self.time())]}
+        self.put("Job", job)
 
     # -- kubelets ------------------------------------------------------------------------------------------------------
 

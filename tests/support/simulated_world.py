@@ -13,6 +13,7 @@ from typing import Any
 
 from support.manifests import make_run
 from support.observations import (
+    CLAIM,
     CLUSTER,
     NOW,
     make_acceptance,
@@ -29,6 +30,7 @@ from sweeprun_operator.builders.manifests import Manifests
 from sweeprun_operator.core.decide import decide
 from sweeprun_operator.core.observation import (
     Acceptance,
+    Claim,
     HelperJob,
     JobPhase,
     Observation,
@@ -62,6 +64,8 @@ class World:
         self.pods: dict[str, PodState] = {}
         self.events: list[Event] = []
         self.created: list[str] = []
+        """Without surveys, on which nothing depends."""
+        self.surveys: list[str] = []
         self.manifests: dict[str, dict[str, Any]] = {}
         self.owners_gone: Mapping[str, bool] = {}
         self.unready_nodes: frozenset[str] = frozenset()
@@ -69,6 +73,7 @@ class World:
         """Names of pods with finalizers."""
         self.acceptance: Acceptance = make_acceptance()
         self.refusal: Refusal | None = None
+        self.claim: Claim | None = CLAIM
         self.deleted_run = False
         self.writes = 0
         self.wants_again: float | None = None
@@ -103,6 +108,7 @@ class World:
             unready_nodes=self.unready_nodes,
             refusal=self.refusal,
             owners_gone=self.owners_gone,
+            claim=self.claim,
         )
 
     def one_pass(self) -> Plan:
@@ -170,7 +176,7 @@ class World:
         if name in self.jobs or name in self.workloads:
             return
         number = int(labels[NUMBER_LABEL])
-        self.created.append(name)
+        (self.surveys if labels[ROLE_LABEL] == Role.SURVEY else self.created).append(name)
         self.manifests[name] = manifest
         if manifest["kind"] == "Job":
             assert number == self.current.prepare, "a helper Job carries the status's number"
@@ -341,7 +347,7 @@ class World:
 
     def request_of(self, number: int, *, role: Role = Role.PREPARE) -> PrepareRequest:
         """What that prepare was asked."""
-        letter = "p" if role is Role.PREPARE else "i"
+        letter = str(role)[0]
         pod = self.manifests[f"{self.run.metadata.name}-{letter}{number}"]["spec"]["template"]["spec"]
         (variable,) = [item for item in pod["containers"][0]["env"] if item["name"] == REQUEST_ENV]
         return PrepareRequest.decode(variable["value"].replace("$$", "$"))

@@ -10,7 +10,7 @@ from sweeprun_protocol.reasons import AdoptionScope, BlockedReason, Outcome
 
 from .errors import Stopped, UnsafeEntryError, blocked
 from .operations import Volume
-from .survey import Standing, configuration_digest, idle_seconds, look
+from .standings import Standing, configuration_digest, idle_seconds, look
 
 
 def candidates(

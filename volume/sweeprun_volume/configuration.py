@@ -16,7 +16,7 @@ from .errors import blocked
 from .operations import Volume
 from .records_io import publish_record
 from .runs import Run
-from .survey import INIT_OF_RUN, layout_of, read_run
+from .standings import INIT_OF_RUN, layout_of, read_run
 
 
 def settle(volume: Volume, request: PrepareRequest, run: Run, *, volume_id: str) -> RunRecord:

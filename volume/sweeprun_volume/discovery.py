@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import posixpath
+from dataclasses import replace
 from typing import Optional
 
 from sweeprun_protocol.frozen import dataclass
 from sweeprun_protocol.layout import EPOCH_PLACEHOLDER, RunLayout, step_name
+from sweeprun_protocol.prepare import PrepareRequest
 from sweeprun_protocol.reasons import Format
 from sweeprun_protocol.records import CheckpointRef, Decision
 
+from .decisions import read_seen
 from .formats.finding import find_checkpoints
 from .formats.tree import facts_of
-from .lineage import FileFacts, Found, kept
+from .lineage import Candidate, FileFacts, Found, eligible, kept
 from .operations import Volume
 
 
@@ -25,6 +28,49 @@ class Inventory:
 
     def foreign(self) -> dict[str, FileFacts]:
         return {item.path: item.facts for item in self.present if item.facts is not None}
+
+
+def look_around(
+    volume: Volume,
+    layout: RunLayout,
+    request: PrepareRequest,
+    *,
+    decided: Optional[Decision],
+    epoch: int,
+    last_step: Optional[int],
+) -> Inventory:
+    """take_inventory, with what this client of a network file system remembers of the directories forgotten first."""
+    for directory in searched(decided, request.checkpoint_directory, epoch):
+        volume.look_anew(posixpath.join(layout.directory, directory))
+    return take_inventory(
+        volume,
+        layout,
+        decided=decided,
+        directory=request.checkpoint_directory,
+        epoch=epoch,
+        chosen=request.format,
+        last_step=last_step,
+    )
+
+
+def candidates_of(
+    volume: Volume, layout: RunLayout, request: PrepareRequest, inventory: Inventory, *, decided: Optional[Decision]
+) -> list[Candidate]:
+    """Those that the request lets be read, newest first."""
+    seen = read_seen(volume, layout, decided) if decided is not None else {}
+    found = eligible(inventory.judged, decided=decided, seen=seen)
+    limit = request.from_step
+    return [_with_pinned_digest(request, item) for item in found if limit is None or item.step <= limit]
+
+
+def _with_pinned_digest(request: PrepareRequest, candidate: Candidate) -> Candidate:
+    """The digest that is kept off the volume outweighs what the volume says of itself."""
+    pinned = request.pinned
+    if pinned is None or pinned.digest is None or pinned.format is not candidate.format:
+        return candidate
+    if (pinned.path, pinned.epoch) != (candidate.path, candidate.epoch):
+        return candidate
+    return replace(candidate, digest=pinned.digest)
 
 
 def take_inventory(

@@ -57,6 +57,16 @@ class Facts:
     inode: int
 
 
+@dataclass(frozen=True)
+class Stamp:
+    """As Facts, with the time of the last change of any kind, which nobody can set."""
+
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+
+
 def _unobserved(operation: str, path: str) -> None:
     """Default observer."""
 
@@ -80,6 +90,12 @@ class Volume:
                     return _facts(os.stat(name, dir_fd=directory, follow_symlinks=False))
             except FileNotFoundError:
                 return None
+
+    def stamp(self, path: str) -> Stamp:
+        """Of a regular file, after it was opened. Raises FileNotFoundError, UnsafeEntryError."""
+        with self.open_file(path) as (descriptor, _), self._translated(path):
+            found = os.fstat(descriptor)
+        return Stamp(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
 
     def exists(self, path: str) -> bool:
         return self.facts(path) is not None

@@ -23,16 +23,16 @@ from .completion import NO_EVIDENCE, Evidence
 from .configuration import settle
 from .copying import with_base_out_of_reach
 from .decisions import Seen, close_epochs, gives_way, newest_decision, publish_decision, read_decision, read_seen
-from .discovery import Inventory, searched, take_inventory
+from .discovery import Inventory, candidates_of, look_around, take_inventory
 from .errors import OutOfTimeError, Stopped, TooManyEntriesError, UnsafeEntryError, VolumeError, blocked
 from .formats import Context
 from .inits import publish_init
-from .lineage import Candidate, FileFacts, eligible
+from .lineage import Candidate, FileFacts
 from .operations import Volume
 from .probe import identify, probe_write
 from .records_io import publish_record, read_record
 from .runs import Run, find_run, markers_of, new_run
-from .survey import layout_of, parent_of, read_run
+from .standings import layout_of, parent_of, read_run
 from .validate import Walk, walk
 from .verdicts import Judge
 
@@ -69,6 +69,8 @@ class _Preparation:
     settle_seconds: float
     staging: Optional[str] = None
     """Directory of the sweep_init pod that this prepare finishes."""
+    volume_time: float = field(init=False, default=0.0)
+    """When it began, in seconds since 1970 by the volume's clock."""
     report: PrepareReport = field(init=False)
     """What is known so far: an answer that ends early still says as much as possible."""
 
@@ -119,11 +121,11 @@ class _Preparation:
             raise blocked(BlockedReason.REQUEST_INVALID, "the request names no slot")
         volume_id = identify(self.volume, known=self.request.volume_id)
         self.report = replace(self.report, volume_id=volume_id)
-        volume_time = probe_write(self.volume)
+        self.volume_time = probe_write(self.volume)
         if self.staging is not None:
             publish_init(self.volume, self.request, staging=self.staging)
         self._look_anew()
-        run: Optional[Run] = find_run(self.volume, self.request, volume_time=volume_time)
+        run: Optional[Run] = find_run(self.volume, self.request, volume_time=self.volume_time)
         replaced: set[str] = set()
         while run is not None:
             replaced.add(run.standing.run_id)
@@ -357,15 +359,12 @@ class _Preparation:
         )
 
     def _inventory(self, run: Run, claim: Claim, decided: Optional[Decision]) -> Inventory:
-        for directory in searched(decided, self.request.checkpoint_directory, claim.epoch):
-            self.volume.look_anew(posixpath.join(run.standing.layout.directory, directory))
-        return take_inventory(
+        return look_around(
             self.volume,
             run.standing.layout,
+            self.request,
             decided=decided,
-            directory=self.request.checkpoint_directory,
             epoch=claim.epoch,
-            chosen=self.request.format,
             last_step=self.report.last_step,
         )
 
@@ -377,19 +376,7 @@ class _Preparation:
         return self.volume.exists(posixpath.join(run.standing.layout.directory, ref.path))
 
     def _candidates(self, run: Run, inventory: Inventory, decided: Optional[Decision]) -> list[Candidate]:
-        seen = read_seen(self.volume, run.standing.layout, decided) if decided is not None else {}
-        found = eligible(inventory.judged, decided=decided, seen=seen)
-        limit = self.request.from_step
-        return [self._with_pinned_digest(item) for item in found if limit is None or item.step <= limit]
-
-    def _with_pinned_digest(self, candidate: Candidate) -> Candidate:
-        """The digest that is kept off the volume outweighs what the volume says of itself."""
-        pinned = self.request.pinned
-        if pinned is None or pinned.digest is None or pinned.format is not candidate.format:
-            return candidate
-        if (pinned.path, pinned.epoch) != (candidate.path, candidate.epoch):
-            return candidate
-        return replace(candidate, digest=pinned.digest)
+        return candidates_of(self.volume, run.standing.layout, self.request, inventory, decided=decided)
 
     def _walk(self, run: Run, claim: Claim, candidates: list[Candidate]) -> Walk:
         request = self.request
@@ -401,6 +388,8 @@ class _Preparation:
             judge=Judge(epoch=claim.epoch, prepare=claim.prepare, level=_level(request), chosen=request.format),
             timeout_seconds=request.timeout_seconds,
             clock=self.clock,
+            # pods that were deleted by force may still write: what was read before that says little
+            volume_time=None if request.drain_forced else self.volume_time,
         )
         self.report = replace(
             self.report,

@@ -19,7 +19,7 @@ from .discovery import fixed_part
 from .errors import Stopped, blocked
 from .operations import DIRECTORY, Volume
 from .records_io import read_record
-from .survey import Standing, foreign_markers, layout_of, look, parent_of, read_init_of_run, siblings
+from .standings import Standing, foreign_markers, layout_of, look, parent_of, read_init_of_run, siblings
 
 _RUN_ID_LENGTH = 63
 _HASH_LENGTH = 10

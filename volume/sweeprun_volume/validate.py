@@ -59,12 +59,16 @@ def walk(
     judge: Judge,
     timeout_seconds: float,
     clock: Clock,
+    volume_time: Optional[float] = None,
 ) -> Walk:
-    """`candidates` newest first. Raises OutOfTimeError, VolumeError: no verdict then; those before are recorded."""
+    """`candidates` newest first; `volume_time` as Journal takes it.
+
+    Raises OutOfTimeError, VolumeError: no verdict then; those before are recorded.
+    """
     began = clock.monotonic()
     deadline = Deadline.after(timeout_seconds, clock)
     context = Context(volume, layout, run_id, judge.level, deadline, resumable_only=judge.chosen is Format.AUTO)
-    journal = Journal(volume, layout)
+    journal = Journal(volume, layout, volume_time=volume_time)
     refused: list[Refusal] = []
     passed: list[Refusal] = []
     chosen: Optional[CheckpointRef] = None
@@ -106,7 +110,7 @@ def _judge(context: Context, journal: Journal, judge: Judge, candidate: Candidat
         if judge.level is Level.FULL and candidate.format is not Format.SWEEPRUN:
             known = journal.known(candidate, facts)
     began = clock.monotonic()
-    found = _look(replace(context, known=known), candidate)
+    found = look_at(replace(context, known=known), candidate)
     seconds = clock.monotonic() - began
     # what changes meanwhile is of no state that could be named, and none to be seen again
     changed = isinstance(found, Refused) and found.reason is RefusalReason.CHANGED
@@ -119,7 +123,7 @@ def _judge(context: Context, journal: Journal, judge: Judge, candidate: Candidat
     return _Opinion(None, found.digest, found.note, found.bytes)
 
 
-def _look(context: Context, candidate: Candidate) -> Union[Checked, Refused]:
+def look_at(context: Context, candidate: Candidate) -> Union[Checked, Refused]:
     try:
         return check(context, candidate)
     except Refused as refused:

@@ -7,6 +7,7 @@ It is evidence that spares work; no decision rests on it alone. What cannot be r
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Optional, Union
@@ -20,12 +21,17 @@ from sweeprun_protocol.verdicts import MAX_FIRST_BYTES, Verdict
 
 from .errors import TooManyEntriesError, UnsafeEntryError, VolumeError
 from .formats import Checked, Contents, Refused
+from .identity import identity_of
 from .lineage import Candidate, FileFacts
 from .operations import Volume
 from .records_io import read_record
 
 MAX_READ = 16
 """Records that are read for one question about one checkpoint: the volume may hold any number."""
+
+SURVEY_SECONDS = 900.0
+"""How old the verdict of a survey may be, by the volume's clock: a drain that hangs on a lost node lasts for hours, and
+what a disk does in that time has no change time."""
 
 _LET_PASS = frozenset({BlockedReason.NOT_WRITABLE, BlockedReason.IO_ERROR})
 """The decision is written next, and says better whether anything can be. That names cannot be created exclusively is no
@@ -84,9 +90,11 @@ def refusal_of(path: str, refused: Refused) -> Refusal:
 class Journal:
     """The verdicts of one run. Its names are listed once; records are read as they are asked for."""
 
-    def __init__(self, volume: Volume, layout: RunLayout) -> None:
+    def __init__(self, volume: Volume, layout: RunLayout, *, volume_time: Optional[float] = None) -> None:
+        """`volume_time`: now, in seconds since 1970 by the volume's clock; None: no verdict of a survey stands."""
         self._volume = volume
         self._layout = layout
+        self._volume_time = volume_time
         self.remarks: list[str] = []
         """What could not be read or written, as sentences."""
         self._names: dict[str, list[VerdictName]] = {}
@@ -97,7 +105,8 @@ class Journal:
         """A verdict on this very state of the checkpoint that spares `judge` another look.
 
         That is a refusal that no later look took back, of whichever epoch; or that it was whole, of this epoch alone:
-        what is resumed from is read again. A Fast verdict never stands for a Full one.
+        what is resumed from is read again. A Fast verdict never stands for a Full one. What a survey found whole must
+        be the same files, to the last change time, and not long ago.
         """
         names = [name for name in self._of(candidate, facts) if name.level in (Level.FULL, judge.level)]
         whole = [name for name in names if name.kind is not VerdictKind.REFUSED]
@@ -107,9 +116,20 @@ class Journal:
             if _still_refuses(verdict, judge, candidate, facts):
                 return verdict
         for verdict in self._read(name for name in whole if name.epoch == judge.epoch):
-            if verdict.chosen is judge.chosen and _may_be(verdict.digest, candidate.digest):
+            fits = verdict.chosen is judge.chosen and _may_be(verdict.digest, candidate.digest)
+            if fits and (verdict.identity is None or self._is_the_same(verdict, candidate)):
                 return verdict
         return None
+
+    def _is_the_same(self, verdict: Verdict, candidate: Candidate) -> bool:
+        """What a survey saw, some seconds ago."""
+        recorded = self._volume.facts(self._layout.verdict(verdict.name))
+        if recorded is None or self._volume_time is None:
+            return False
+        if abs(self._volume_time - recorded.mtime_ns / 1e9) > SURVEY_SECONDS:
+            return False
+        found = identity_of(self._volume, posixpath.join(self._layout.directory, candidate.path))
+        return found is not None and found.digest == verdict.identity
 
     def known(self, candidate: Candidate, facts: FileFacts) -> Optional[Contents]:
         """What it held when it was first read whole. A digest that the candidate brings outweighs the record."""

@@ -15,7 +15,7 @@ from .affinity import avoiding
 from .given import entries, fields, name_in
 from .images import HelperImages
 from .kubernetes_text import field, literal, variables
-from .metadata import Manifest, child_metadata, init_key, init_name, own_labels, prepare_name
+from .metadata import Manifest, child_metadata, init_key, init_name, own_labels, prepare_name, survey_name
 from .pods import (
     container_security,
     data_mount,
@@ -26,10 +26,15 @@ from .pods import (
     scheduling,
 )
 from .prepare_request import encoded, prepare_request
+from .replicas import longest_grace_seconds
 from .tolerations import leaving_lost_nodes
 
 ATTACH_SECONDS = 900
 """For scheduling, pulling the image and attaching the volume, beside the time that validation may take."""
+SURVEY_SECONDS = 60
+MOST_SURVEY_SECONDS = 900
+"""A survey looks on for SURVEY_SECONDS beyond the grace of the pods, since their deletion takes its time; its pod may
+be as late as that."""
 _STAGING = f"$({environ.POD_UID})"
 """Name of a pod's staging directory, expanded by the kubelet."""
 
@@ -38,17 +43,35 @@ def prepare_job(run: SweepRun, images: HelperImages, *, cluster_id: str) -> Mani
     """Raises ValueError where the spec allows none."""
     current = run.status.current
     assert current is not None, "numbers are in the status before children are made"
-    container = _ours(run, images, "prepare", ["prepare", "--root", run.spec.storage.mount_path])
+    pod = _reading(run, images, "prepare", cluster_id=cluster_id)
+    name = prepare_name(run, current.prepare)
+    return _job(run, name, keys.ROLE_PREPARE, current.prepare, pod, deadline=_deadline(run))
+
+
+def survey_job(run: SweepRun, images: HelperImages, *, cluster_id: str) -> Manifest:
+    """A prepare that only reads, while the attempt of prepare `current.prepare` is drained: until its pods' grace is
+    over, and nobody waits for it. Raises ValueError where the spec allows none."""
+    current = run.status.current
+    assert current is not None, "an attempt was there before it is drained"
+    seconds = min(longest_grace_seconds(run) + SURVEY_SECONDS, MOST_SURVEY_SECONDS)
+    pod = _reading(run, images, "survey", "--seconds", str(seconds), cluster_id=cluster_id)
+    # it leaves at once when it is told to
+    pod["terminationGracePeriodSeconds"] = 1
+    name = survey_name(run, current.prepare)
+    return _job(run, name, keys.ROLE_SURVEY, current.prepare, pod, deadline=seconds + SURVEY_SECONDS)
+
+
+def _reading(run: SweepRun, images: HelperImages, command: str, *arguments: str, cluster_id: str) -> Manifest:
+    """Pod of a command that is asked what prepare is asked."""
+    container = _ours(run, images, command, [command, "--root", run.spec.storage.mount_path, *arguments])
     container["env"] += variables({REQUEST_ENV: encoded(prepare_request(run, cluster_id=cluster_id))})
-    pod: Manifest = {
+    return {
         **scheduling(run),
         **avoiding(run, None, "affinity"),
         "containers": [container],
         "volumes": [data_volume(run.spec)],
         "securityContext": pod_security(run),
     }
-    name = prepare_name(run, current.prepare)
-    return _job(run, name, keys.ROLE_PREPARE, current.prepare, pod, deadline=_deadline(run))
 
 
 def init_job(run: SweepRun, images: HelperImages, *, cluster_id: str) -> Manifest:

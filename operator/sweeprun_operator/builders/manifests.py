@@ -28,5 +28,8 @@ class Manifests:
     def init_job(self, run: SweepRun, *, cluster_id: str) -> Manifest:
         return helper_job.init_job(run, self._images, cluster_id=cluster_id)
 
+    def survey_job(self, run: SweepRun, *, cluster_id: str) -> Manifest:
+        return helper_job.survey_job(run, self._images, cluster_id=cluster_id)
+
     def workload(self, run: SweepRun) -> Manifest:
         return pytorchjob.pytorchjob(run, self._images)

@@ -19,6 +19,10 @@ def prepare_name(run: SweepRun, number: int) -> str:
     return f"{run.metadata.name}-p{number}"
 
 
+def survey_name(run: SweepRun, number: int) -> str:
+    return f"{run.metadata.name}-s{number}"
+
+
 def init_name(run: SweepRun, number: int) -> str:
     return f"{run.metadata.name}-i{number}"
 

@@ -39,6 +39,16 @@ def first(run: SweepRun) -> Replica:
     return next((replica for replica in found if replica.kind == MASTER), found[0])
 
 
+def grace_seconds(replica: Replica) -> int:
+    """What Kubernetes gives its pods between SIGTERM and SIGKILL."""
+    grace = replica.pod.get("terminationGracePeriodSeconds")
+    return grace if isinstance(grace, int) else DEFAULT_GRACE_SECONDS
+
+
+def longest_grace_seconds(run: SweepRun) -> int:
+    return max(grace_seconds(replica) for replica in replicas_of(run.spec.template.spec))
+
+
 def gpus(run: SweepRun) -> int:
     """Of all pods together, by their limits."""
     total = 0

@@ -22,7 +22,7 @@ from .given import entries, name_in
 from .kubernetes_text import expanded, field, variables
 from .metadata import Manifest
 from .pods import DATA_VOLUME, data_mount
-from .replicas import DEFAULT_GRACE_SECONDS, slots
+from .replicas import grace_seconds, slots
 from .wandb_env import wandb_environment
 
 ENTRYPOINT_VOLUME = "sweeprun-entrypoint"
@@ -38,7 +38,6 @@ def run_environment(run: SweepRun, replica: Replica) -> RunEnvironment:
     directory = expand_run_directory(spec.storage.run_directory, sweep_name=spec.sweep_name, run_id=status.run_id)
     run_dir = posixpath.join(spec.storage.mount_path, directory)
     resumed = status.checkpoint if current.outcome is Outcome.RESUME else None
-    grace = replica.pod.get("terminationGracePeriodSeconds")
     return RunEnvironment(
         run_id=status.run_id,
         sweep_name=spec.sweep_name,
@@ -48,7 +47,7 @@ def run_environment(run: SweepRun, replica: Replica) -> RunEnvironment:
         epoch=current.epoch,
         attempt=current.attempt,
         slots=list(slots(run)),
-        grace_seconds=grace if isinstance(grace, int) else DEFAULT_GRACE_SECONDS,
+        grace_seconds=grace_seconds(replica),
         resume_from=posixpath.join(run_dir, resumed.path) if resumed else None,
         resume_step=resumed.step if resumed else None,
         resume_epoch=resumed.epoch if resumed else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ from .gather import Gathered
 from .missing_pods import HELPERS, MESSAGE_CHARACTERS, TEMPLATE
 
 _log = logging.getLogger(__name__)
+
+OPTIONAL_SECONDS = 2.0
+"""How long a pass waits for the making of a child that nothing depends on."""
 
 Transition = Callable[[SweepRunStatus, SweepRunStatus], None]
 """Told of every status that was written, with the one before it."""
@@ -69,7 +73,8 @@ async def execute(gateway: Gateway, gathered: Gathered, plan: Plan, *, told: Tra
 async def _act(gateway: Gateway, namespace: str, name: str, uid: str, action: Action) -> Executed:
     match action:
         case Create():
-            return await _create(gateway, namespace, uid, action)
+            make = _try if action.optional else _create
+            return await make(gateway, namespace, uid, action)
         case Delete():
             try:
                 await gateway.delete(action.kind, namespace, action.name, uid=action.uid, force=action.force)
@@ -104,6 +109,18 @@ async def _create(gateway: Gateway, namespace: str, uid: str, action: Create) ->
         return Executed(
             Result.REFUSED, f"{action.kind} {name}: {error}", retry_seconds=error.retry_seconds, refusal=refusal
         )
+    return Executed(Result.DONE)
+
+
+async def _try(gateway: Gateway, namespace: str, uid: str, action: Create) -> Executed:
+    """A child that nothing depends on: whatever hinders it is told in the log and changes nothing."""
+    try:
+        async with asyncio.timeout(OPTIONAL_SECONDS):
+            executed = await _create(gateway, namespace, uid, action)
+    except (GatewayError, TimeoutError) as error:
+        executed = Executed(Result.REFUSED, f"{action.kind} {name_of(action.manifest)}: {error!r}")
+    if executed.result is not Result.DONE:
+        _log.info("done without: %s", executed.message)
     return Executed(Result.DONE)
 
 

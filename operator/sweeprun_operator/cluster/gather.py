@@ -75,6 +75,7 @@ async def gather(
     trainers = attempt_pods(pods)
     works = workloads(pytorchjobs, owner_uid=uid)
     acceptance = await _acceptance(gateway, run, proof) if _is_undecided(run) else None
+    claim = await _claim(gateway, run) if _is_running(run) and _is_wrong(trainers) else None
     return Gathered(
         raw=raw,
         observation=Observation(
@@ -90,6 +91,7 @@ async def gather(
             or await refusal_of_missing(
                 gateway, run, now, helpers=helpers, workloads=works, pods=trainers, raws=[*jobs, *pytorchjobs]
             ),
+            claim=claim,
             unready_nodes=await _unready_nodes(gateway, _nodes_in_question(run, trainers)),
             owners_gone=await _owners_gone(gateway, run, helpers, cluster_id),
         ),
@@ -124,10 +126,15 @@ def _is_undecided(run: SweepRun) -> bool:
     return not (settled and run.status.is_true(ConditionType.ACCEPTED))
 
 
+async def _claim(gateway: Gateway, run: SweepRun) -> Claim:
+    name = run.spec.storage.persistent_volume_claim.claim_name
+    found = await gateway.get_claim(run.metadata.namespace, name)
+    return Claim(found=found is not None, access_modes=_access_modes(found))
+
+
 async def _acceptance(gateway: Gateway, run: SweepRun, proof: Proof) -> Acceptance:
     namespace = run.metadata.namespace
-    found = await gateway.get_claim(namespace, run.spec.storage.persistent_volume_claim.claim_name)
-    claim = Claim(found=found is not None, access_modes=_access_modes(found))
+    claim = await _claim(gateway, run)
     try:
         await gateway.create("PyTorchJob", namespace, proof(run), dry_run=True)
     except ValueError as error:
@@ -154,14 +161,22 @@ def _nodes_in_question(run: SweepRun, pods: Iterable[PodState]) -> frozenset[str
     """Nodes matter once something of the attempt has gone wrong: a pod failed or is going, or a drain waits."""
     pods = tuple(pods)
     draining = run.status.current is not None and run.status.current.state is State.DRAINING
-    wrong = any(
+    return frozenset(pod.node for pod in pods if pod.node) if draining or _is_wrong(pods) else frozenset()
+
+
+def _is_running(run: SweepRun) -> bool:
+    return run.status.current is not None and run.status.current.state is State.RUNNING
+
+
+def _is_wrong(pods: Iterable[PodState]) -> bool:
+    """A pod failed, was struck, or is going."""
+    return any(
         pod.deleting
         or pod.disruption is not None
         or pod.phase in (PodPhase.FAILED, PodPhase.UNKNOWN)
         or any(container.exit_code for container in pod.containers)
         for pod in pods
     )
-    return frozenset(pod.node for pod in pods if pod.node) if wrong or draining else frozenset()
 
 
 async def _unready_nodes(gateway: Gateway, names: frozenset[str]) -> frozenset[str]:

@@ -49,7 +49,7 @@ _WAITING_NORMALLY = frozenset({"PodInitializing", "ContainerCreating"})
 
 
 def helper_jobs(jobs: Iterable[Raw], pods: Iterable[Raw], *, owner_uid: str) -> tuple[HelperJob, ...]:
-    """The prepare and init Jobs among `jobs`; `pods` are all pods of the run."""
+    """The prepare, init and survey Jobs among `jobs`; `pods` are all pods of the run."""
     by_job: dict[str, list[Raw]] = {}
     for pod in pods:
         for reference in items(sub(pod, "metadata"), "ownerReferences"):
@@ -70,7 +70,7 @@ def _helper_job(raw: Raw, pods: list[Raw], owner_uid: str) -> HelperJob | None:
         return None
     status = sub(raw, "status")
     failed, complete = true_condition(status, "Failed"), true_condition(status, "Complete")
-    report, problem, answered = _answer(pods, count)
+    report, problem, answered = _answer(pods, count) if role is not Role.SURVEY else (None, None, None)
     phase = JobPhase.ACTIVE
     if complete is not None or report is not None:
         # The answer is final as soon as it can be read; the Job's own condition follows a second or two later.

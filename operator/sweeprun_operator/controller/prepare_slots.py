@@ -41,6 +41,13 @@ class PrepareSlots:
         self._waiting.setdefault(key.namespace, {})[key] = None
         return False
 
+    def take_free(self, key: Key) -> bool:
+        """As take, but a run that gets none does not wait for one."""
+        found = self.take(key)
+        if not found:
+            self._leave_line(key)
+        return found
+
     def occupy(self, key: Key) -> None:
         """The run has a prepare Job that runs: it counts, whatever the bounds say."""
         self._leave_line(key)

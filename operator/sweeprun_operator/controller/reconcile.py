@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
@@ -15,7 +15,7 @@ from sweeprun_operator.cluster.fields import labels_of
 from sweeprun_operator.cluster.gateway import Gateway, Raw
 from sweeprun_operator.cluster.gather import UnreadableRunError, gather
 from sweeprun_operator.core.observation import JobPhase, Observation, Refusal, Role
-from sweeprun_operator.core.plan import Create, Plan
+from sweeprun_operator.core.plan import Action, Create, Plan
 from sweeprun_protocol.keys import ROLE_LABEL
 
 from .prepare_slots import PrepareSlots
@@ -62,9 +62,11 @@ class Reconciler:
         seen: Seen = _unheard,
         departures: Departures | None = None,
         slots: PrepareSlots | None = None,
+        survey_slots: PrepareSlots | None = None,
     ) -> None:
         """`clock` gives the time in UTC; `told` hears of every status written, `seen` of everything read. Whoever has
-        watches fills `departures`. Without `slots` any number of prepare Jobs runs at once."""
+        watches fills `departures`. Without `slots` any number of prepare Jobs runs at once, and without
+        `survey_slots` of surveys."""
         self._gateway = gateway
         self._decisions = decisions
         self._clock = clock
@@ -72,6 +74,7 @@ class Reconciler:
         self._seen = seen
         self._departures = departures if departures is not None else Departures()
         self._slots = slots
+        self._survey_slots = survey_slots
         self._cluster_id: str | None = None
         self._complaints: dict[Key, str] = {}
         self._refused: dict[Key, Refusal] = {}
@@ -103,8 +106,9 @@ class Reconciler:
         plan = self._decisions.decide(gathered.observation)
         if not self._may_go_on(key, gathered.observation, plan):
             return Next()
+        plan = self._with_few_surveys(key, gathered.observation, plan)
         executed = await execute(self._gateway, gathered, plan, told=self._told)
-        if executed.result is not Result.DONE and _makes_prepare(plan):
+        if executed.result is not Result.DONE and _makes(plan, Role.PREPARE):
             # A quota may refuse it for hours.
             self._release(key)
         return await self._next(key, gathered.raw, plan, executed)
@@ -116,14 +120,28 @@ class Reconciler:
         if _prepares(seen):
             self._slots.occupy(key)
             return True
-        if _makes_prepare(plan):
+        if _makes(plan, Role.PREPARE):
             return self._slots.take(key)
         self._slots.release(key)
         return True
 
+    def _with_few_surveys(self, key: Key, seen: Observation, plan: Plan) -> Plan:
+        """Where many runs lose their pods at once, the later ones do without."""
+        slots = self._survey_slots
+        if slots is None:
+            return plan
+        if any(job.role is Role.SURVEY and job.phase is JobPhase.ACTIVE for job in seen.jobs):
+            slots.occupy(key)
+        elif not _makes(plan, Role.SURVEY):
+            slots.release(key)
+        elif not slots.take_free(key):
+            return replace(plan, actions=tuple(action for action in plan.actions if not _is_of(action, Role.SURVEY)))
+        return plan
+
     def _release(self, key: Key) -> None:
-        if self._slots is not None:
-            self._slots.release(key)
+        for slots in (self._slots, self._survey_slots):
+            if slots is not None:
+                slots.release(key)
 
     async def _next(self, key: Key, raw: Raw, plan: Plan, executed: Executed) -> Next:
         if executed.result is Result.DONE:
@@ -149,6 +167,9 @@ def _prepares(seen: Observation) -> bool:
     return active and seen.refusal is None
 
 
-def _makes_prepare(plan: Plan) -> bool:
-    made = (action.manifest for action in plan.actions if isinstance(action, Create))
-    return any(labels_of(manifest).get(ROLE_LABEL) == Role.PREPARE for manifest in made)
+def _makes(plan: Plan, role: Role) -> bool:
+    return any(_is_of(action, role) for action in plan.actions)
+
+
+def _is_of(action: Action, role: Role) -> bool:
+    return isinstance(action, Create) and labels_of(action.manifest).get(ROLE_LABEL) == role

@@ -27,5 +27,8 @@ class Children(Protocol):
     def init_job(self, run: SweepRun, *, cluster_id: str) -> Manifest:
         """Job that runs sweep_init for that prepare and finishes it."""
 
+    def survey_job(self, run: SweepRun, *, cluster_id: str) -> Manifest:
+        """Job that reads ahead while the attempt of that prepare is drained."""
+
     def workload(self, run: SweepRun) -> Manifest:
         """PyTorchJob of attempt `status.current.attempt`, as decided in status."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sweeprun_operator.api.status import Interruption, Kind, State
 
-from . import avoiding, finishing, forcing, history
+from . import avoiding, finishing, forcing, history, surveys
 from .classify import KINDS, disruption_of
 from .draft import Draft
 from .leftovers import remove_orphans
@@ -32,7 +32,7 @@ def begin(draft: Draft, interruption: Interruption) -> Draft:
     draft = avoiding.judge(draft)
     bad = KINDS[interruption.cause] not in (Kind.COMPLETION, Kind.NEUTRAL)
     draft = draft.warn("Interrupted", text) if bad else draft.tell("Ended", text)
-    return _delete(draft)
+    return surveys.begin(_delete(draft))
 
 
 def drain(draft: Draft) -> Draft:

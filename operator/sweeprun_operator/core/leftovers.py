@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from sweeprun_operator.api.status import State
+from sweeprun_operator.api.status import Current, State
 
 from .draft import Draft
-from .observation import Observation
+from .observation import HelperJob, Observation, Role
 from .plan import ChildKind, Delete
 
 ENDED = frozenset({State.PREPARING, State.INITIALIZING, State.HELD, State.FINISHED})
@@ -32,13 +32,19 @@ def remove(draft: Draft) -> Draft:
         return draft
     current = draft.current
     for job in draft.seen.jobs:
-        if job.owned and not job.deleting and job.number < current.prepare:
+        if job.owned and not job.deleting and _is_over(job, current):
             draft = draft.act(Delete(ChildKind.JOB, job.name, job.uid))
     oldest = current.attempt + (1 if has_ended(draft) else 0)
     for workload in draft.seen.workloads:
         if workload.owned and not workload.deleting and workload.attempt < oldest:
             draft = draft.act(Delete(ChildKind.PYTORCHJOB, workload.name, workload.uid))
     return remove_orphans(draft, before=oldest)
+
+
+def _is_over(job: HelperJob, current: Current) -> bool:
+    """Of an earlier number, or a survey whose drain has ended."""
+    surveyed = job.role is Role.SURVEY and current.state is not State.DRAINING
+    return surveyed or job.number < current.prepare
 
 
 def remove_orphans(draft: Draft, *, before: int) -> Draft:

@@ -23,6 +23,8 @@ class JobPhase(StrEnum):
 class Role(StrEnum):
     PREPARE = "prepare"
     INIT = "init"
+    SURVEY = "survey"
+    """Reads ahead during a drain; nothing waits for it, and it gives no answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +159,8 @@ class Observation:
     acceptance: Acceptance | None = None
     refusal: Refusal | None = None
     """Of what the run needs next: its child was refused in the pass before, or a pod of it would be."""
+    claim: Claim | None = None
+    """Read while something of a running attempt goes wrong."""
     unready_nodes: frozenset[str] = frozenset()
     """Among the nodes of this run's pods: Ready is not True, or the node object is gone."""
     owners_gone: Mapping[str, bool] = field(default_factory=dict)

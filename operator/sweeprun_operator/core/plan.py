@@ -25,6 +25,8 @@ class Create:
 
     kind: ChildKind
     manifest: dict[str, Any]
+    optional: bool = False
+    """Nothing depends on it: where it cannot be made the pass goes on, and nobody tries again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,6 +71,9 @@ class Process:
             seen=self._poller.seen,
             departures=self._departures,
             slots=slots,
+            survey_slots=PrepareSlots(
+                most=settings.prepares, most_per_namespace=settings.prepares_per_namespace, wake=_nobody_waits
+            ),
         )
         self._workers = Workers(self.queue, reconciler.reconcile, watcher=self.metrics.passed, count=settings.workers)
 
@@ -135,6 +138,10 @@ class Process:
     def _resynced(self) -> None:
         self.health.resynced()
         self.metrics.resynced()
+
+
+def _nobody_waits(_key: Key) -> None:
+    """Of a slot for a survey: who gets none does without."""
 
 
 def _now() -> datetime:

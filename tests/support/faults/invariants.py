@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from sweeprun_protocol.keys import NAME_LABEL, NUMBER_LABEL, ROLE_ATTEMPT, ROLE_LABEL, UID_LABEL
+from sweeprun_protocol.keys import NAME_LABEL, NUMBER_LABEL, ROLE_ATTEMPT, ROLE_LABEL, ROLE_SURVEY, UID_LABEL
 
 from .history import Revision
 from .wire import Applied
@@ -80,6 +80,11 @@ class _Reader:
         decided = status.get("current", {}).get("prepare", -1)
         if number > decided:
             yield f"{revision.name} was made, but the status has prepare {decided}: its number is not written ahead"
+        if revision.raw["metadata"]["labels"][ROLE_LABEL] == ROLE_SURVEY:
+            state = status.get("current", {}).get("state")
+            if state != "Draining" and not self._late:
+                yield f"{revision.name} was made in state {state}: a survey belongs to a drain"
+            return
         if number < decided and not self._late:
             yield f"{revision.name} was made, but the status is at prepare {decided}"
         if number == decided:

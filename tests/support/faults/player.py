@@ -14,7 +14,7 @@ from support.cluster import Cluster, RefusedError
 from support.played import Played
 from support.simulated_volume import SimulatedVolume
 from sweeprun_operator.cluster.observe import REPLICA_INDEX_LABEL, REPLICA_TYPE_LABEL
-from sweeprun_protocol.keys import NUMBER_LABEL, ROLE_ATTEMPT, ROLE_LABEL
+from sweeprun_protocol.keys import NUMBER_LABEL, ROLE_ATTEMPT, ROLE_LABEL, ROLE_SURVEY
 from sweeprun_protocol.prepare import REQUEST_ENV, PrepareRequest
 
 from .history import Namespace
@@ -113,6 +113,8 @@ class Player:
             return
         if any(pod["metadata"]["name"].startswith(f"{name}-") for pod in self.all("Pod")):
             return
+        if job["metadata"]["labels"][ROLE_LABEL] == ROLE_SURVEY:
+            return  # nothing waits for it: it reads for as long as it is there
         (container,) = job["spec"]["template"]["spec"]["containers"]
         (request,) = [item["value"] for item in container["env"] if item["name"] == REQUEST_ENV]
         decoded = PrepareRequest.decode(request.replace("$$", "$"))

@@ -18,6 +18,10 @@ def prepare(**spec):
     return BUILD.prepare_job(decided(**spec), cluster_id=CLUSTER)
 
 
+def survey(**spec):
+    return BUILD.survey_job(decided(**spec), cluster_id=CLUSTER)
+
+
 def init(template=None, **spec):
     given = make_init() if template is None else {"template": template}
     return BUILD.init_job(decided(init=given, **spec), cluster_id=CLUSTER)
@@ -43,6 +47,7 @@ def request_of(job) -> PrepareRequest:
 
 
 BOTH = pytest.mark.parametrize("build", [prepare, init])
+EACH = pytest.mark.parametrize("build", [prepare, init, survey])
 
 
 # -- both --------------------------------------------------------------------------------------------------------------
@@ -51,9 +56,33 @@ BOTH = pytest.mark.parametrize("build", [prepare, init])
 def test_names_follow_from_the_number_of_the_prepare():
     assert prepare(attempt=4)["metadata"]["name"] == "digits-lr-0-p4"
     assert init(attempt=4)["metadata"]["name"] == "digits-lr-0-i4"
+    assert survey(attempt=4)["metadata"]["name"] == "digits-lr-0-s4"
 
 
-@BOTH
+def test_a_survey_is_a_prepare_that_only_reads_bounded_by_the_longest_grace_and_gone_at_once():
+    template = make_template()
+    replicas = template["spec"]["pytorchReplicaSpecs"]
+    replicas["Worker"]["template"]["spec"]["terminationGracePeriodSeconds"] = 120
+    job, twin = survey(template=template), prepare(template=template)
+    pod, of_prepare = pod_of(job), pod_of(twin)
+    (container,), (its,) = pod.pop("containers"), of_prepare.pop("containers")
+    assert pod.pop("terminationGracePeriodSeconds") == 1
+    assert pod == of_prepare
+    assert container["command"] == [
+        *("python", "-m", "sweeprun_volume", "survey"),
+        *its["command"][4:],
+        "--seconds",
+        "180",
+    ]
+    changed = {"command": its["command"], "name": its["name"]}
+    assert container | changed == its
+    assert job["spec"]["activeDeadlineSeconds"] == 240
+    assert job["spec"]["backoffLimit"] == 0
+    replicas["Worker"]["template"]["spec"]["terminationGracePeriodSeconds"] = 10**9
+    assert survey(template=template)["spec"]["activeDeadlineSeconds"] == 960
+
+
+@EACH
 def test_the_sweeprun_owns_the_job_and_its_labels_say_whose_it_is(build):
     job = build(attempt=4)
     (owner,) = job["metadata"]["ownerReferences"]
@@ -62,7 +91,7 @@ def test_the_sweeprun_owns_the_job_and_its_labels_say_whose_it_is(build):
         "app.kubernetes.io/managed-by": "sweeprun",
         "sweeprun.dev/name": "digits-lr-0",
         "sweeprun.dev/uid": UID,
-        "sweeprun.dev/role": "prepare" if build is prepare else "init",
+        "sweeprun.dev/role": build.__name__,
         "sweeprun.dev/number": "4",
         "sweeprun.dev/sweep": "digits-lr",
     }
@@ -70,7 +99,7 @@ def test_the_sweeprun_owns_the_job_and_its_labels_say_whose_it_is(build):
     assert job["spec"]["template"]["metadata"]["labels"] == labels
 
 
-@BOTH
+@EACH
 def test_a_pod_is_tried_once_and_holds_no_token(build):
     job = build()
     assert job["spec"]["backoffLimit"] == 0

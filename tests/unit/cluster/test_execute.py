@@ -1,5 +1,6 @@
 """The status first and only on what was read; then children, of which a crash repeats none; then Events."""
 
+import asyncio
 from datetime import UTC, datetime
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from support.memory_gateway import MemoryGateway
 from support.objects import UID, condition, job, run, workload
 from sweeprun_operator.api.status import SweepRunStatus
+from sweeprun_operator.cluster import execute as execution
 from sweeprun_operator.cluster.departures import Departures
 from sweeprun_operator.cluster.execute import Result, execute
 from sweeprun_operator.cluster.gateway import GatewayError, RefusedError
@@ -170,3 +172,33 @@ async def test_only_the_run_that_was_read_is_deleted(gateway):
 async def test_a_lost_event_changes_nothing(gateway):
     gateway.fault = lambda method, kind, name: GatewayError("away") if method == "emit" else None
     assert (await carry_out(gateway, status=STATUS, events=(EVENT, EVENT))).result is Result.DONE
+
+
+@pytest.mark.parametrize(
+    "error", [RefusedError("exceeded quota"), GatewayError("500"), GatewayError("429", retry_seconds=60)]
+)
+async def test_a_child_that_nothing_depends_on_hinders_nothing(gateway, error):
+    gateway.fault = lambda method, kind, name: error if (method, name) == ("create", "run-s0") else None
+    survey, prepare = job(0, role="survey"), job(0)
+    optional = Create(ChildKind.JOB, survey, optional=True)
+    result = await carry_out(gateway, status=STATUS, actions=(optional, Create(ChildKind.JOB, prepare)))
+    assert result.result is Result.DONE
+    assert gateway.names("Job") == ["run-p0"]
+    assert [event for event in written(gateway) if event[0] == "emit"] == []
+
+
+async def test_an_optional_child_is_made_where_nothing_hinders_it(gateway):
+    result = await carry_out(gateway, actions=(Create(ChildKind.JOB, job(0, role="survey"), optional=True),))
+    assert result.result is Result.DONE
+    assert gateway.names("Job") == ["run-s0"]
+
+
+async def test_an_answer_that_takes_too_long_is_not_waited_for(gateway, monkeypatch):
+    monkeypatch.setattr(execution, "OPTIONAL_SECONDS", 0.01)
+
+    async def create(*arguments, **options):
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(gateway, "create", create)
+    result = await carry_out(gateway, actions=(Create(ChildKind.JOB, job(0, role="survey"), optional=True),))
+    assert result.result is Result.DONE

@@ -9,6 +9,7 @@ from support.objects import answering, condition, current, ended, job, job_pod, 
 from sweeprun_operator.cluster.departures import Departures
 from sweeprun_operator.cluster.gateway import GatewayError, NotFoundError, RefusedError
 from sweeprun_operator.cluster.gather import UnreadableRunError, gather
+from sweeprun_operator.core.observation import Claim
 from sweeprun_protocol.prepare import Candidate
 from sweeprun_protocol.reasons import Outcome
 from sweeprun_protocol.records import Owner
@@ -178,6 +179,16 @@ async def test_nodes_of_a_healthy_run_are_left_alone(gateway):
     gateway.put("Pod", trainer_pod(node="gone"))
     assert (await observe(gateway)).unready_nodes == frozenset()
     assert not [call for call in gateway.calls if call[1] == "Node"]
+
+
+async def test_the_claim_is_read_while_something_of_a_running_attempt_goes_wrong(gateway):
+    gateway.put("SweepRun", run(status=RUNNING))
+    gateway.put("PersistentVolumeClaim", {"metadata": {"name": "sweeps"}, "spec": {"accessModes": ["ReadWriteMany"]}})
+    gateway.put("Pod", trainer_pod())
+    assert (await observe(gateway)).claim is None
+    assert not [call for call in gateway.calls if call[1] == "PersistentVolumeClaim"]
+    gateway.put("Pod", trainer_pod(index=1, status=BROKEN))
+    assert (await observe(gateway)).claim == Claim(found=True, access_modes=("ReadWriteMany",))
 
 
 async def test_nodes_that_may_not_be_read_are_not_called_unready(gateway):

@@ -48,6 +48,12 @@ def test_a_prepare_that_answered_has_a_report_before_its_job_says_so():
     assert found.finished == WHEN
 
 
+def test_a_survey_gives_no_answer_whatever_its_pod_says():
+    raw = job(3, role="survey")
+    found = helper(raw, job_pod(raw, status=answering(report(3, Outcome.RESTART))))
+    assert (found.role, found.report, found.problem, found.phase) == (Role.SURVEY, None, None, JobPhase.ACTIVE)
+
+
 def test_the_answer_of_an_earlier_pod_stands_though_a_later_one_was_made():
     raw = job(1)
     earlier = job_pod(raw, created="2026-01-02T03:04:01Z", status=answering(report(1)))

@@ -1,5 +1,7 @@
 """Prepare Jobs are bounded, on the cluster and in each namespace, and no namespace waits for another's whole line."""
 
+import copy
+import dataclasses
 from datetime import UTC, datetime
 
 import pytest
@@ -104,6 +106,16 @@ def test_what_runs_already_counts_even_beyond_the_bound(woken):
     assert woken == [late]
 
 
+def test_who_asks_for_a_free_slot_does_not_wait_for_one(woken):
+    made = slots(woken)
+    first, second, third = keys("a", 3)
+    assert [made.take_free(key) for key in (first, second, third)] == [True, True, False]
+    assert made.waiting == 0
+    made.release(first)
+    assert woken == []
+    assert made.take_free(third)
+
+
 FIRST, SECOND = Key("default", "first"), Key("default", "second")
 NAMES = {FIRST: "first-p0", SECOND: "second-p0"}
 
@@ -196,3 +208,34 @@ async def test_a_run_whose_job_a_queue_holds_gives_its_slot_back(gateway, reconc
     await reconciler.reconcile(FIRST)
     await reconciler.reconcile(SECOND)
     assert gateway.names("Job") == ["first-p0", "second-p0"], "what was granted stays"
+
+
+class Surveying(Decisions):
+    """A run that is drained, with a survey to be made beside something that has to be."""
+
+    def decide(self, observation):
+        plan = super().decide(observation)
+        if not plan.actions:
+            return plan
+        survey = copy.deepcopy(plan.actions[0].manifest)
+        survey["metadata"]["name"] = f"{observation.run.metadata.name}-s0"
+        survey["metadata"]["labels"]["sweeprun.dev/role"] = "survey"
+        return dataclasses.replace(plan, actions=(*plan.actions, Create(ChildKind.JOB, survey, optional=True)))
+
+
+async def test_a_run_that_finds_no_slot_for_a_survey_does_without_and_waits_for_nothing(gateway, woken):
+    reconciler = Reconciler(
+        gateway,
+        Surveying(),
+        clock=lambda: datetime(2026, 1, 1, tzinfo=UTC),
+        told=lambda before, after: None,
+        survey_slots=slots(woken, most=1),
+    )
+    await reconciler.reconcile(FIRST)
+    await reconciler.reconcile(SECOND)
+    assert gateway.names("Job") == ["first-p0", "first-s0", "second-p0"]
+    gateway.remove("Job", "first-s0")
+    await reconciler.reconcile(FIRST)
+    gateway.remove("Job", "second-p0")
+    await reconciler.reconcile(SECOND)
+    assert gateway.names("Job") == ["first-p0", "second-p0", "second-s0"]

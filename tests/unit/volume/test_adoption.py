@@ -12,7 +12,7 @@ from support.volume_checkpoints import saved
 from support.volume_sweep import CONFIG, CONFIG_NAME, OTHER, adopting, make_request
 from sweeprun_protocol.prepare import Configuration
 from sweeprun_protocol.reasons import AdoptionScope, BlockedReason, Outcome, StartReason
-from sweeprun_volume import survey
+from sweeprun_volume import standings
 
 ABROAD = replace(OTHER, cluster="cluster-b", uid="uid-abroad")
 
@@ -193,7 +193,7 @@ def test_a_file_that_grows_deep_in_the_run_directory_breaks_the_silence(sweep):
 def test_a_directory_too_large_to_be_looked_through_is_not_silent(sweep, monkeypatch):
     name = scripted(sweep)
     silent_for(sweep.directory(name), 1000)
-    monkeypatch.setattr(survey, "_WHOLE_ENTRIES", 2)
+    monkeypatch.setattr(standings, "_WHOLE_ENTRIES", 2)
     assert sweep.ask(make_request(adoption=adopting(take=name))).blocked is BlockedReason.ADOPTION_LOST
 
 
