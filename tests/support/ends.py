@@ -17,6 +17,10 @@ from sweeprun_protocol.exit_codes import ExitCode
 
 RUNNING_MASTER = make_pod("master-0")
 RUNNING_WORKER = make_pod("worker-0")
+STOPPED_MASTER = make_pod(
+    "master-0", phase=PodPhase.FAILED, deleting=True, containers=(make_trainer(137, finished=seconds_ago(-5)),)
+)
+"""By the clean-up of a job that has failed."""
 STILL_RUNNING = (make_trainer(),)
 NO_CONTAINERS: tuple[ContainerState, ...] = ()
 
@@ -31,6 +35,11 @@ class Row:
     says: str = ""
     """Part of the evidence."""
     scene: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def master(self) -> PodState:
+        """The error of a program is believed once its peers have ended as well."""
+        return STOPPED_MASTER if self.cause is Cause.APPLICATION else RUNNING_MASTER
 
 
 def worker(exit_code: int | None = None, **fields: Any) -> PodState:

@@ -121,7 +121,8 @@ def _application(scene: Scene, pod: PodState | None, evidence: str) -> Verdict:
     silent = next((peer.node for peer in peers if peer.node in scene.unready_nodes), None)
     before = scene.doubt or Doubt(since=scene.now, peers_missing=bool(scene.missing))
     doubt = before.model_copy(update={"node": before.node or silent})
-    waiting = pod is None or doubt.peers_missing or doubt.node is not None or any(peer.deleting for peer in peers)
+    # a peer that seems well may be on a node that died a moment ago; others end soon: the job's failure stops them
+    waiting = pod is None or doubt.peers_missing or doubt.node is not None or bool(peers)
     left = DOUBT_SECONDS - (scene.now - doubt.since).total_seconds()
     if waiting and left > 0:
         return InDoubt(doubt, min(left, LOOK_SECONDS))

@@ -6,7 +6,17 @@ from datetime import UTC, datetime
 
 import pytest
 
-from support.ends import DISRUPTED, FAILED, KUBELETS_WITHOUT_THE_CONDITION, OURS, ROWS, RUNNING_MASTER, VANISHED, worker
+from support.ends import (
+    DISRUPTED,
+    FAILED,
+    KUBELETS_WITHOUT_THE_CONDITION,
+    OURS,
+    ROWS,
+    RUNNING_MASTER,
+    STOPPED_MASTER,
+    VANISHED,
+    worker,
+)
 from support.observations import NOW, make_pod, make_scene, make_trainer, make_workload, seconds_ago
 from sweeprun_operator.api.status import Cause, Interruption, Kind
 from sweeprun_operator.core.classify import KINDS, classify
@@ -17,7 +27,7 @@ from sweeprun_protocol.exit_codes import ExitCode
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_an_end_has_the_cause_that_its_objects_show(row):
-    pods = (RUNNING_MASTER, row.worker) if row.worker is not None else (RUNNING_MASTER,)
+    pods = (row.master, row.worker) if row.worker is not None else (row.master,)
     verdict = classify(make_scene(**{"pods": pods, **row.scene}))
     assert isinstance(verdict, Ended), verdict
     assert verdict.interruption.cause is row.cause
@@ -28,7 +38,7 @@ def test_an_end_has_the_cause_that_its_objects_show(row):
 
 @pytest.mark.parametrize("row", [*DISRUPTED, *KUBELETS_WITHOUT_THE_CONDITION, *FAILED, *OURS], ids=lambda row: row.name)
 def test_the_end_names_the_pod_and_its_node(row):
-    verdict = classify(make_scene(RUNNING_MASTER, row.worker))
+    verdict = classify(make_scene(row.master, row.worker))
     assert verdict.interruption.pod == "digits-lr-0-a0-worker-0"
     assert verdict.interruption.node == "node-of-worker-0"
 
@@ -166,13 +176,13 @@ def test_own_exit_codes_count_wherever_they_stand_in_time():
 
 def test_an_own_exit_code_of_a_container_beside_the_trainer_means_nothing_special():
     pod = worker(phase=PodPhase.FAILED, containers=(make_trainer(ExitCode.FENCED, name="sidecar"),))
-    assert classify(make_scene(RUNNING_MASTER, pod)).interruption.cause is Cause.APPLICATION
+    assert classify(make_scene(STOPPED_MASTER, pod)).interruption.cause is Cause.APPLICATION
 
 
 def test_the_first_container_that_failed_speaks_for_its_pod():
     setup = make_trainer(3, name="download", init=True, finished=seconds_ago(5), message="no route")
     pod = worker(phase=PodPhase.FAILED, containers=(setup, make_trainer(started=False)))
-    interruption = classify(make_scene(RUNNING_MASTER, pod)).interruption
+    interruption = classify(make_scene(STOPPED_MASTER, pod)).interruption
     assert interruption.cause is Cause.APPLICATION
     assert "container download" in interruption.evidence
     assert "no route" in interruption.evidence

@@ -31,6 +31,7 @@ def worker(**fields: Any) -> PodState:
 
 SIGNS: dict[str, dict[str, Any]] = {
     "is missing": {"pods": (survivor(),)},
+    "seems well, though its node may have died a moment ago": {"pods": (survivor(), worker())},
     "is Terminating": {"pods": (survivor(), worker(deleting=True))},
     "is on a node that does not answer": {
         "pods": (survivor(), worker()),
@@ -60,8 +61,9 @@ def test_nodes_are_looked_at_while_it_waits(sign):
     assert last.look_again_seconds == 2
 
 
-def test_a_survivors_error_is_believed_at_once_while_all_peers_are_well():
-    verdict = classify(make_scene(survivor(), worker()))
+def test_a_survivors_error_is_believed_at_once_where_all_peers_have_ended():
+    killed = worker(phase=PodPhase.FAILED, containers=(make_trainer(137, finished=seconds_ago(0)),))
+    verdict = classify(make_scene(survivor(), killed))
     assert verdict.interruption.cause is Cause.APPLICATION
     assert "Connection closed by peer" in verdict.interruption.evidence
 
@@ -112,8 +114,22 @@ def test_a_node_of_a_pod_that_has_ended_is_no_sign():
     assert verdict.interruption.cause is Cause.APPLICATION
 
 
+def test_a_dead_node_is_found_out_though_its_pod_seemed_well_when_the_survivor_failed():
+    """Powered off, seen on kind: the survivor's error comes within a second, everything else after 20 to 50 s."""
+    scene = make_scene(survivor(), worker())
+    first = classify(scene)
+    stopped = worker(deleting=True)
+    cleaned = classify(later(scene, 2, first.doubt, pods=(survivor(), stopped)))
+    silent = classify(later(scene, 20, cleaned.doubt, pods=(survivor(), stopped), unready_nodes=frozenset({NODE})))
+    assert isinstance(silent, InDoubt)
+    struck = replace(stopped, disruption="DeletionByTaintManager")
+    verdict = classify(later(scene, 21, silent.doubt, pods=(survivor(), struck), unready_nodes=frozenset({NODE})))
+    assert verdict.interruption.cause is Cause.TAINT
+
+
 def test_the_own_node_of_the_survivor_is_no_sign():
-    verdict = classify(make_scene(survivor(), worker(), unready_nodes=frozenset({"node-of-master-0"})))
+    killed = worker(phase=PodPhase.FAILED, containers=(make_trainer(137, finished=seconds_ago(0)),))
+    verdict = classify(make_scene(survivor(), killed, unready_nodes=frozenset({"node-of-master-0"})))
     assert verdict.interruption.cause is Cause.APPLICATION
 
 
