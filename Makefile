@@ -70,6 +70,11 @@ test-integration: install ## against a real kube-apiserver and etcd, built once 
 bench: install ## speed and memory of validation beside their targets, on a quiet machine (ARGS=torch_files: one subject)
 	cd tests && ../$(BIN)/python -m bench $(ARGS)
 
+.PHONY: bench-recovery
+bench-recovery: install ## what ten evictions cost beside plain restarts, by phase, on the cluster of e2e-up (ARGS=20: more)
+	hack/cluster.sh up
+	EVICTIONS=$(or $(ARGS),10) $(PYTEST) tests/e2e/test_recovery_time.py
+
 .PHONY: damage
 damage: install ## how much of seeded damage to checkpoints of every format is found, as a table (ARGS=500: more seeds)
 	PYTHONPATH=tests $(BIN)/python -m support.damage $(ARGS)
@@ -91,7 +96,7 @@ images: ## sweeprun/operator:dev and sweeprun/trainer-example:dev
 	hack/images.sh app
 
 .PHONY: e2e-up
-e2e-up: ## a cluster of three nodes with training-operator and the operator, left standing
+e2e-up: ## a cluster of four nodes with training-operator and the operator, left standing
 	hack/cluster.sh up
 
 .PHONY: e2e

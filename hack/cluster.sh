@@ -1,6 +1,6 @@
 #!/bin/bash
 # The test cluster: `hack/cluster.sh COMMAND`.
-#   up          three nodes, training-operator, our images and our chart, all reused where they stand already
+#   up          four nodes, training-operator, our images and our chart, all reused where they stand already
 #   deploy      builds our images, brings what changed of them to the nodes and installs the chart
 #   prepare     only what takes long the first time: programs, node image, base images
 #   network     routes and pod networks again, after a node came back with another pod range
@@ -14,7 +14,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 . "$here/lib.sh"
 
 shared=$work/shared
-workers=("$cluster_name-worker" "$cluster_name-worker2")
+workers=("$cluster_name-worker" "$cluster_name-worker2" "$cluster_name-worker3")
 nodes=("$cluster_name-control-plane" "${workers[@]}")
 key_file=$work/cluster.key
 applied=$work/training-operator.key

@@ -8,12 +8,14 @@ here=$(cd "$(dirname "$0")" && pwd)
 cd "$root"
 
 kept=$root/artifacts/e2e
+nodes=
 engine_was_up=no
 ! docker info >/dev/null 2>&1 || engine_was_up=yes
 
 finish() {
   local status=$?
   trap - EXIT
+  [ -z "$nodes" ] || kill "$nodes" 2>/dev/null || true
   if [ "$status" -ne 0 ]; then
     say "failed ($status)"
     "$here/cluster.sh" logs "$kept" || true
@@ -34,16 +36,18 @@ rm -rf "$kept"
 mkdir -p "$kept"
 "$here/cluster.sh" up
 
-# Most of a story is waiting: several are told at once. Those that kill the operator or measure
-# times come afterwards.
+# Most of a story is waiting: several are told at once, those of the node that is lost one after the other beside them.
+# Those that stop an operator or measure times come afterwards.
 status=0
-tell() { # NAME PYTEST ARGUMENTS...
-  local name=$1 code=0
-  shift
-  .venv/bin/python -m pytest tests/e2e --durations=15 --junit-xml="$kept/$name.xml" "$@" || code=$?
-  # 5: no test was chosen, as when `-k` names one of the other half
-  [ "$code" = 0 ] || [ "$code" = 5 ] || status=$code
+judge() { # EXIT STATUS OF PYTEST; 5: no test was chosen, as when `-k` names one of another part
+  [ "$1" = 5 ] || status=$1
 }
-tell together -m 'not alone' -n "${E2E_PARALLEL:-3}" "$@"
-tell alone -m alone "$@"
+stories=(.venv/bin/python -m pytest tests/e2e --durations=15)
+"${stories[@]}" --junit-xml="$kept/nodes.xml" -m nodes "$@" >"$kept/nodes.log" 2>&1 &
+nodes=$!
+"${stories[@]}" --junit-xml="$kept/together.xml" -m 'not alone and not nodes' -n "${E2E_PARALLEL:-3}" "$@" || judge $?
+wait "$nodes" || judge $?
+nodes=
+cat "$kept/nodes.log"
+"${stories[@]}" --junit-xml="$kept/alone.xml" -m alone "$@" || judge $?
 (exit "$status")

@@ -62,8 +62,8 @@ def main() -> None:
             hoard.append(b"\1" * (16 << 20))
         if step % options.checkpoint_every == 0 or step == options.steps:
             save(training, options.checkpoint_dir / f"step-{step}.pt", step)
-            if rank == 0:
-                print(f"step {step} loss {metrics['loss']:.4f}", flush=True)
+        if rank == 0 and (step == done + 1 or step % options.checkpoint_every == 0):
+            print(f"step {step} loss {metrics['loss']:.4f}", flush=True)
     digest = training.digest()
     if rank == 0:
         options.digest_file.write_text(digest + "\n")

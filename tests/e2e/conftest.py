@@ -7,6 +7,7 @@ The volume is a host directory that both worker nodes mount; the tests look into
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -119,7 +120,10 @@ def story(cluster: Cluster, shared: Path) -> Iterator[Callable[[str], Story]]:
         names.append(name)
         remove(cluster, name)
         subdirectory = "experiments" if volume == "sweeps" else ""
-        return Story(cluster=cluster, name=name, volume=shared / volume / subdirectory)
+        told = Story(cluster=cluster, name=name, volume=shared / volume / subdirectory)
+        # what an earlier session left incomplete would be adopted
+        shutil.rmtree(told.volume / "sweep" / name, ignore_errors=True)
+        return told
 
     yield begin
     for name in names:

@@ -1,57 +1,13 @@
 """However an attempt is interrupted, the run goes on where it was: same ID, same configuration, same final state."""
 
-import hashlib
-import subprocess
-
 import pytest
-import yaml
 
 from support.cluster import eventually
-from support.story import example, replicas, with_arguments
+from support.continuation import MIDDLE, begin, check_continued, check_wandb_continued, pace
+from support.nodes import execute
+from support.story import example, replicas
 
 KINDS = ["library", "plain"]
-MIDDLE = 100
-
-
-def begin(story, kind, name, *arguments):
-    told = story(name).apply(with_arguments(example(kind, name), *arguments))
-    told.wait_step(MIDDLE)
-    return told
-
-
-def check_continued(told, kind, undisturbed, *, cause, attempts=2):
-    """What has to hold after any interruption in mid-training."""
-    before = told.status
-    configuration = hashlib.sha256(told.run_directory.joinpath("train_config_overrides.yaml").read_bytes())
-    status = told.wait_complete()
-    after = hashlib.sha256(told.run_directory.joinpath("train_config_overrides.yaml").read_bytes())
-    assert status["runId"] == before["runId"]
-    assert "previousRunIds" not in status or not status["previousRunIds"]
-    assert after.hexdigest() == configuration.hexdigest()
-    assert status["counts"]["attempts"] == attempts
-    assert status["counts"]["resumes"] == attempts - 1
-    assert status["counts"]["failures"] == 0
-    interrupted, resumed = told.history()[0], told.history()[-1]
-    assert interrupted["cause"] == cause, yaml.safe_dump(interrupted)
-    assert resumed["outcome"] == "Resume"
-    assert resumed["fromStep"] >= MIDDLE
-    assert told.digest() == undisturbed(kind).digest(), "the final state differs from the undisturbed run's"
-    return status
-
-
-def check_wandb_continued(told, journal, *, attempts=2):
-    run = journal(told.status["wandbRunId"])
-    assert run.inserted_count == 1, "one W&B run"
-    assert len(run.process_ids) == attempts
-    check_every_step_once(run)
-
-
-def check_every_step_once(run):
-    assert run.duplicate_steps() == []
-    assert run.missing_steps(run.steps[0], run.steps[-1]) == []
-    assert run.overlapping_writers() == []
-    assert run.conflicts == []
-    assert run.exit_codes[-1] == 0
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -138,19 +94,14 @@ def urgent_pod(name, image, resource):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_kubectl_drain_of_the_node(kind, story, undisturbed, cluster):
-    told = begin(story, kind, f"drained-{kind}")
+    told = begin(story, kind, f"drained-{kind}", "--step-seconds", "0.2")
+    pace(told)
     node = cluster.get("Pod", told.pod("worker-0"))["spec"]["nodeName"]
-    home = str(cluster.kubeconfig.parent)  # kubectl keeps a cache there
-    environment = {"KUBECONFIG": str(cluster.kubeconfig), "PATH": kubectl_path(cluster), "HOME": home}
     drain = ["kubectl", "drain", node, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=120s"]
     drain += ["--pod-selector", f"sweeprun.dev/name={told.name}"]
     try:
-        subprocess.run(drain, env=environment, check=True, capture_output=True, timeout=150)
+        execute(cluster, *drain, timeout=150)
         told.wait(lambda status: status["history"][0].get("cause"), "the interruption has a cause")
     finally:
-        subprocess.run(["kubectl", "uncordon", node], env=environment, check=True, capture_output=True, timeout=30)
+        execute(cluster, "kubectl", "uncordon", node)
     check_continued(told, kind, undisturbed, cause="EvictionAPI")
-
-
-def kubectl_path(cluster):
-    return f"{cluster.kubeconfig.parent / 'bin'}:/usr/local/bin:/usr/bin:/bin"
