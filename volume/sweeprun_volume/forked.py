@@ -10,6 +10,7 @@ import json
 import os
 import resource
 import signal
+import threading
 from collections.abc import Sequence
 from typing import Any, Callable, NoReturn, Optional
 
@@ -17,12 +18,21 @@ Answer = Callable[[Any], Any]
 """Runs in the child. Takes and returns what JSON carries; None, and any exception: it could not be done there."""
 
 
+_LOOKS = 100
+
+
 def may_fork() -> bool:
     """Whether this process has one thread: another one may hold a lock that the child would wait for in vain."""
-    try:
-        return len(os.listdir("/proc/self/task")) == 1
-    except OSError:  # another system, where nobody can tell
+    if threading.active_count() > 1:
         return False
+    try:
+        for _ in range(_LOOKS):
+            if len(os.listdir("/proc/self/task")) == 1:
+                return True
+            os.sched_yield()  # one that was joined takes a moment more to go
+    except OSError:  # another system, where nobody can tell
+        pass
+    return False
 
 
 class Forked:
