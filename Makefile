@@ -75,6 +75,10 @@ bench-recovery: install ## what ten evictions cost beside plain restarts, by pha
 	hack/cluster.sh up
 	EVICTIONS=$(or $(ARGS),10) $(PYTEST) tests/e2e/test_recovery_time.py
 
+.PHONY: bench-scale
+bench-scale: install ## the operator with thousands of runs on a real API server, long (ARGS='idle --runs 500': one subject, its size)
+	control_plane=$$(hack/control-plane.sh); cd tests && PATH="$$control_plane:$$PATH" ../$(BIN)/python -m bench.scale $(ARGS)
+
 .PHONY: damage
 damage: install ## how much of seeded damage to checkpoints of every format is found, as a table (ARGS=500: more seeds)
 	PYTHONPATH=tests $(BIN)/python -m support.damage $(ARGS)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from .measuring import Bench, Row
 
-NONE = frozenset({"__main__", "measuring"})
+NONE = frozenset({"__main__", "measuring", "scale"})
 WIDTHS = (58, 12, 14, 7)
 
 

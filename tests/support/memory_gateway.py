@@ -50,12 +50,14 @@ class MemoryGateway:
     async def get_run(self, namespace: str, name: str) -> Raw | None:
         return self._get("SweepRun", namespace, name)
 
-    async def list_runs(self, namespace: str | None, *, limit: int, token: str | None) -> tuple[list[Raw], str | None]:
-        self._called("list", "SweepRun", namespace or "*")
+    async def list_metadata(
+        self, kind: str, namespace: str | None, *, limit: int, token: str | None
+    ) -> tuple[list[Raw], str | None]:
+        self._called("list", kind, namespace or "*")
         found = [
-            raw
-            for (kind, within, _), raw in sorted(self.objects.items())
-            if kind == "SweepRun" and namespace in (None, within)
+            {"metadata": copy.deepcopy(raw["metadata"])}
+            for (found, within, _), raw in sorted(self.objects.items())
+            if found == kind and namespace in (None, within)
         ]
         first = int(token or 0)
         more = first + limit < len(found)

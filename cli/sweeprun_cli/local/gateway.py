@@ -40,8 +40,10 @@ class LocalGateway:
     async def get_run(self, namespace: str, name: str) -> Raw | None:
         return self._store.get("SweepRun", namespace, name)
 
-    async def list_runs(self, namespace: str | None, *, limit: int, token: str | None) -> tuple[list[Raw], str | None]:
-        found = self._store.find("SweepRun", namespace=namespace)
+    async def list_metadata(
+        self, kind: str, namespace: str | None, *, limit: int, token: str | None
+    ) -> tuple[list[Raw], str | None]:
+        found = self._store.find(kind, namespace=namespace)
         first = int(token or 0)
         return found[first : first + limit], str(first + limit) if first + limit < len(found) else None
 

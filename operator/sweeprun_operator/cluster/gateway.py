@@ -42,8 +42,13 @@ class Gateway(Protocol):
 
     async def get_run(self, namespace: str, name: str) -> Raw | None: ...
 
-    async def list_runs(self, namespace: str | None, *, limit: int, token: str | None) -> tuple[list[Raw], str | None]:
-        """One page and the token of the next."""
+    async def list_metadata(
+        self, kind: str, namespace: str | None, *, limit: int, token: str | None
+    ) -> tuple[list[Raw], str | None]:
+        """One page of metadata alone and the token of the next: of SweepRuns, or of children with our label.
+
+        Raises NotFoundError where the cluster does not know the kind.
+        """
 
     async def list_children(self, kind: str, namespace: str, owner_uid: str) -> list[Raw]:
         """Consistent list (no resourceVersion) by label sweeprun.dev/uid; kind: Job, PyTorchJob or Pod."""

@@ -20,6 +20,7 @@ from .gateway import AlreadyExistsError, Gateway, GatewayError, NotFoundError, R
 from .missing_pods import refusal_of_missing
 from .observe import attempt_pods, helper_jobs, workloads
 from .owners import owners_gone
+from .versions import Versions, versions
 
 _log = logging.getLogger(__name__)
 
@@ -43,6 +44,8 @@ class Gathered:
     raw: Raw
     """As read: its resourceVersion is the precondition of the status write."""
     observation: Observation
+    versions: Versions
+    """Of the run and its children, as read."""
 
 
 async def gather(
@@ -78,6 +81,7 @@ async def gather(
     claim = await _claim(gateway, run) if _is_running(run) and _is_wrong(trainers) else None
     return Gathered(
         raw=raw,
+        versions=versions([raw, *jobs, *pytorchjobs, *pods]),
         observation=Observation(
             run=run,
             now=now,

@@ -35,6 +35,8 @@ _CHILDREN = {
     "PyTorchJob": ("/apis/kubeflow.org/v1", "pytorchjobs"),
     "Pod": ("/api/v1", "pods"),
 }
+_KINDS = {KIND: (_RUNS, PLURAL), **_CHILDREN}
+_METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 _LEASES = ("/apis/coordination.k8s.io/v1", "leases")
 _LIMIT = aiohttp.ClientTimeout(total=CALL_SECONDS)
 _REFUSALS = frozenset({400, 403, 405, 413, 422})
@@ -78,9 +80,14 @@ class KubernetesGateway:
     async def get_run(self, namespace: str, name: str) -> Raw | None:
         return await self._get(_path(_RUNS, namespace, PLURAL, name))
 
-    async def list_runs(self, namespace: str | None, *, limit: int, token: str | None) -> tuple[list[Raw], str | None]:
+    async def list_metadata(
+        self, kind: str, namespace: str | None, *, limit: int, token: str | None
+    ) -> tuple[list[Raw], str | None]:
+        root, plural = _KINDS[kind]
         query = {"limit": str(limit), **({"continue": token} if token else {})}
-        page = await self._call("GET", _path(_RUNS, namespace, PLURAL), query=query)
+        if kind != KIND:
+            query["labelSelector"] = UID_LABEL
+        page = await self._call("GET", _path(root, namespace, plural), query=query, accept=_METADATA)
         return _items(page), text(sub(page, "metadata"), "continue", most=1 << 20)
 
     async def list_children(self, kind: str, namespace: str, owner_uid: str) -> list[Raw]:
@@ -180,6 +187,7 @@ class KubernetesGateway:
         query: Mapping[str, str] | None = None,
         body: Raw | None = None,
         content: str = "application/json",
+        accept: str = "application/json",
     ) -> Raw:
         try:
             async with asyncio.timeout(CALL_SECONDS):
@@ -187,7 +195,7 @@ class KubernetesGateway:
                     method,
                     path,
                     query_params=list((query or {}).items()),
-                    header_params={"Accept": "application/json", "Content-Type": content, "User-Agent": REPORTER},
+                    header_params={"Accept": accept, "Content-Type": content, "User-Agent": REPORTER},
                     auth_settings=["BearerToken"],
                 )
                 answer = await self._client.call_api(method, url, headers, body, _request_timeout=_LIMIT)

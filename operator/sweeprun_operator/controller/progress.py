@@ -19,18 +19,22 @@ from sweeprun_operator.api.status import State
 from sweeprun_operator.cluster.fields import digits, labels_of, sub, text, uid_of
 from sweeprun_operator.cluster.gateway import ConflictError, Gateway, GatewayError, NotFoundError, Raw
 from sweeprun_operator.cluster.observe import attempt_pods
+from sweeprun_operator.cluster.versions import version
 from sweeprun_operator.core.observation import Observation, PodPhase
 from sweeprun_protocol.codec import Fields, RecordError, parse
 from sweeprun_protocol.keys import NUMBER_LABEL
 from sweeprun_protocol.layout import MAX_EPOCH, MAX_STEP
 
 from .queue import Key
+from .rest import Rest
 
 _log = logging.getLogger(__name__)
 
 ANSWER_BYTES = 4096
 ANSWER_SECONDS = 2.0
 AT_ONCE = 16
+MOST_PER_SECOND = 5.0
+"""Runs that are asked. Progress is for people: asking thousands of runs must not cost more than looking after them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +45,15 @@ class Running:
 
 
 class ProgressPoller:
-    def __init__(self, gateway: Gateway, *, port: int, every_seconds: float, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, gateway: Gateway, *, port: int, every_seconds: float, clock: Callable[[], datetime], rest: Rest
+    ) -> None:
+        """`rest` learns of what is written here, which no pass has to see."""
         self._gateway = gateway
         self._port = port
         self._every_seconds = every_seconds
         self._clock = clock
+        self._rest = rest
         self._running: dict[Key, Running] = {}
         self._gate = asyncio.Semaphore(AT_ONCE)
         self._session: aiohttp.ClientSession | None = None
@@ -76,8 +84,13 @@ class ProgressPoller:
             await self.once()
 
     async def once(self) -> None:
-        """Ask every running attempt; what fails is asked again the next time."""
-        await asyncio.gather(*(self._ask(key, running) for key, running in tuple(self._running.items())))
+        """Ask every running attempt, MOST_PER_SECOND at most; what fails is asked again the next time."""
+        async with asyncio.TaskGroup() as group:
+            for number, (key, running) in enumerate(tuple(self._running.items())):
+                if number:
+                    await asyncio.sleep(1 / MOST_PER_SECOND)
+                if self._running.get(key) is running:
+                    group.create_task(self._ask(key, running))
 
     async def _ask(self, key: Key, running: Running) -> None:
         async with self._gate:
@@ -126,7 +139,8 @@ class ProgressPoller:
         if sub(status, "progress").get("step") == step:
             return
         time = self._clock().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        await self._gateway.replace_status({**raw, "status": {**status, "progress": {"step": step, "time": time}}})
+        told = {**raw, "status": {**status, "progress": {"step": step, "time": time}}}
+        self._rest.written(key, version(raw), version(await self._gateway.replace_status(told)))
 
 
 def _is_still(raw: Raw, running: Running) -> bool:

@@ -20,6 +20,7 @@ from sweeprun_protocol.keys import ROLE_LABEL
 
 from .prepare_slots import PrepareSlots
 from .queue import Key
+from .rest import Rest
 
 _log = logging.getLogger(__name__)
 
@@ -63,10 +64,11 @@ class Reconciler:
         departures: Departures | None = None,
         slots: PrepareSlots | None = None,
         survey_slots: PrepareSlots | None = None,
+        rest: Rest | None = None,
     ) -> None:
         """`clock` gives the time in UTC; `told` hears of every status written, `seen` of everything read. Whoever has
         watches fills `departures`. Without `slots` any number of prepare Jobs runs at once, and without
-        `survey_slots` of surveys."""
+        `survey_slots` of surveys. `rest` learns which runs need no pass until something changes."""
         self._gateway = gateway
         self._decisions = decisions
         self._clock = clock
@@ -75,12 +77,15 @@ class Reconciler:
         self._departures = departures if departures is not None else Departures()
         self._slots = slots
         self._survey_slots = survey_slots
+        self._rest = rest
         self._cluster_id: str | None = None
         self._complaints: dict[Key, str] = {}
         self._refused: dict[Key, Refusal] = {}
 
     async def reconcile(self, key: Key) -> Next:
         """Raises GatewayError: the pass is to be repeated with backoff."""
+        if self._rest is not None:
+            self._rest.disturbed(key)
         if self._cluster_id is None:
             self._cluster_id = await self._gateway.cluster_id()
         try:
@@ -106,8 +111,11 @@ class Reconciler:
         plan = self._decisions.decide(gathered.observation)
         if not self._may_go_on(key, gathered.observation, plan):
             return Next()
+        is_nothing = _is_nothing(gathered.observation, plan)
         plan = self._with_few_surveys(key, gathered.observation, plan)
         executed = await execute(self._gateway, gathered, plan, told=self._told)
+        if self._rest is not None and executed.result is Result.DONE and is_nothing:
+            self._rest.found(key, gathered.versions)
         if executed.result is not Result.DONE and _makes(plan, Role.PREPARE):
             # A quota may refuse it for hours.
             self._release(key)
@@ -165,6 +173,10 @@ def _prepares(seen: Observation) -> bool:
     """A prepare Job runs or is about to: not one that a queue or a quota may hold for hours."""
     active = any(job.role is Role.PREPARE and job.phase is JobPhase.ACTIVE and not job.suspended for job in seen.jobs)
     return active and seen.refusal is None
+
+
+def _is_nothing(seen: Observation, plan: Plan) -> bool:
+    return plan.status == seen.run.status and not plan.actions and not plan.events
 
 
 def _makes(plan: Plan, role: Role) -> bool:

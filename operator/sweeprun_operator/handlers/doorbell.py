@@ -20,6 +20,7 @@ from typing import Any
 import kopf
 
 from sweeprun_operator.cluster.gateway import Raw
+from sweeprun_operator.cluster.versions import version
 from sweeprun_operator.controller.queue import Key
 from sweeprun_protocol.keys import GROUP, NAME_LABEL, UID_LABEL
 
@@ -38,7 +39,8 @@ MOST_BACKOFF = 30.0
 STEADY_SECONDS = 120.0
 """A doorbell that hung this long has earned a fresh backoff."""
 
-Ring = Callable[[Key], None]
+Ring = Callable[[Key, int | None], None]
+"""With the version of what the watch told of; None: it is gone."""
 Tell = Callable[[Raw], None]
 
 
@@ -122,6 +124,9 @@ def make_settings() -> kopf.OperatorSettings:
         settings.watching.label_selectors[plural] = UID_LABEL
     settings.watching.chunk_size = 500
     settings.watching.reconnect_backoff = 1.0
+    # A task per object keeps the object's body until it has been idle for so long: with a first list of thousands, by
+    # default for five seconds, most of them are in memory at once.
+    settings.queueing.idle_timeout = 0.2
     settings.networking.request_timeout = 30
     settings.posting.enabled = False
     # Watching namespaces and CRDs would need rights on the whole cluster.
@@ -133,18 +138,18 @@ def make_settings() -> kopf.OperatorSettings:
 def make_registry(ring: Ring, tell: Tell, *, kubeconfig: str | None) -> kopf.OperatorRegistry:
     registry = kopf.OperatorRegistry()
 
-    async def on_run(namespace: str | None, name: str | None, **_: Any) -> None:
+    async def on_run(namespace: str | None, name: str | None, event: kopf.RawEvent, **_: Any) -> None:
         if namespace and name:
-            ring(Key(namespace, name))
+            ring(Key(namespace, name), _version(event))
 
-    async def on_child(namespace: str | None, labels: kopf.Labels, **_: Any) -> None:
+    async def on_child(namespace: str | None, labels: kopf.Labels, event: kopf.RawEvent, **_: Any) -> None:
         key = owner(namespace, labels)
         if key is not None:
-            ring(key)
+            ring(key, _version(event))
 
     async def on_pod(namespace: str | None, labels: kopf.Labels, event: kopf.RawEvent, **_: Any) -> None:
         tell(dict(event["object"]))
-        await on_child(namespace, labels)
+        await on_child(namespace, labels, event)
 
     def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
         if kubeconfig is not None:
@@ -154,9 +159,13 @@ def make_registry(ring: Ring, tell: Tell, *, kubeconfig: str | None) -> kopf.Ope
 
     kopf.on.login(registry=registry, errors=kopf.ErrorsMode.TEMPORARY)(login)
     kopf.on.event(GROUP, "v1alpha1", "sweepruns", registry=registry)(on_run)
-    for plural, (group, version) in WATCHED_CHILDREN.items():
-        kopf.on.event(group, version, plural, registry=registry)(on_pod if plural == "pods" else on_child)
+    for plural, (group, served) in WATCHED_CHILDREN.items():
+        kopf.on.event(group, served, plural, registry=registry)(on_pod if plural == "pods" else on_child)
     return registry
+
+
+def _version(event: kopf.RawEvent) -> int | None:
+    return version(dict(event["object"])) if event["type"] != "DELETED" else None
 
 
 def in_cluster(environ: Mapping[str, str]) -> str:

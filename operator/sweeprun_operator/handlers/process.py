@@ -18,6 +18,7 @@ from sweeprun_operator.controller.prepare_slots import PrepareSlots
 from sweeprun_operator.controller.progress import ProgressPoller
 from sweeprun_operator.controller.queue import Key, Queue
 from sweeprun_operator.controller.reconcile import Decisions, Reconciler
+from sweeprun_operator.controller.rest import Rest
 from sweeprun_operator.controller.resync import Resync
 from sweeprun_operator.controller.workers import Workers
 from sweeprun_operator.metrics import Metrics
@@ -59,8 +60,13 @@ class Process:
             monotonic=time.monotonic,
             times=lease_times,
         )
+        self._rest = Rest(monotonic=time.monotonic)
         self._poller = ProgressPoller(
-            cluster, port=settings.progress_port, every_seconds=settings.progress_seconds, clock=_now
+            cluster,
+            port=settings.progress_port,
+            every_seconds=settings.progress_seconds,
+            clock=_now,
+            rest=self._rest,
         )
         self._departures = Departures()
         reconciler = Reconciler(
@@ -74,6 +80,7 @@ class Process:
             survey_slots=PrepareSlots(
                 most=settings.prepares, most_per_namespace=settings.prepares_per_namespace, wake=_nobody_waits
             ),
+            rest=self._rest,
         )
         self._workers = Workers(self.queue, reconciler.reconcile, watcher=self.metrics.passed, count=settings.workers)
 
@@ -100,8 +107,8 @@ class Process:
     async def _lead(self, stopped: asyncio.Task[bool]) -> None:
         loop = asyncio.get_running_loop()
 
-        def ring(key: Key) -> None:
-            loop.call_soon_threadsafe(self.queue.add, key)
+        def ring(key: Key, version: int | None) -> None:
+            loop.call_soon_threadsafe(self._rung, key, version)
 
         def tell(pod: Raw) -> None:
             loop.call_soon_threadsafe(self._departures.heard, pod)
@@ -118,6 +125,7 @@ class Process:
             namespaces=self._settings.namespaces,
             every_seconds=self._settings.resync_seconds,
             jitter=random.random,
+            rest=self._rest,
             succeeded=self._resynced,
         )
         self.health.leads(lambda: doorbell.silent_seconds)
@@ -134,6 +142,10 @@ class Process:
             await asyncio.to_thread(doorbell.stop)
         if not stopped.done():
             raise LeaseLostError(f"Lease {self._settings.lease_namespace}/{self._settings.lease_name} is lost")
+
+    def _rung(self, key: Key, version: int | None) -> None:
+        if version is None or not self._rest.has_read(key, version):
+            self.queue.add(key)
 
     def _resynced(self) -> None:
         self.health.resynced()

@@ -80,7 +80,7 @@ async def test_a_status_that_overwrites_what_it_has_not_read_is_found(diverges, 
     replace_status = KubernetesGateway.replace_status
 
     async def last_wins(self, raw):
-        (now, *_), _ = await self.list_runs(raw["metadata"]["namespace"], limit=1, token=None)
+        (now, *_), _ = await self.list_metadata("SweepRun", raw["metadata"]["namespace"], limit=1, token=None)
         version = now["metadata"]["resourceVersion"]
         return await replace_status(self, {**raw, "metadata": {**raw["metadata"], "resourceVersion": version}})
 

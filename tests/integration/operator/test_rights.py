@@ -124,4 +124,4 @@ async def test_other_namespaces_are_closed(limited):
     with pytest.raises(RefusedError, match="forbidden"):
         await limited.list_children("Pod", "default", "any")
     with pytest.raises(RefusedError, match="forbidden"):
-        await limited.list_runs(None, limit=1, token=None)
+        await limited.list_metadata("SweepRun", None, limit=1, token=None)

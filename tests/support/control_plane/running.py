@@ -46,7 +46,7 @@ class ControlPlane:
 
 
 @contextlib.contextmanager
-def running() -> Iterator[ControlPlane]:
+def running(*, start_seconds: float = START_SECONDS) -> Iterator[ControlPlane]:
     """etcd and kube-apiserver with our CRD and the PyTorchJob's.
 
     Raises ControlPlaneError where a program is missing or does not start.
@@ -61,7 +61,7 @@ def running() -> Iterator[ControlPlane]:
             token = secrets.token_hex(16)
             server = _kube_apiserver(directory, api_port, etcd_port, token)
             stack.callback(server.stop)
-            _wait_ready(f"https://{HOST}:{api_port}", directory / "apiserver.crt", token, (etcd, server))
+            _wait_ready(f"https://{HOST}:{api_port}", directory / "apiserver.crt", token, (etcd, server), start_seconds)
         plane = _describe(directory, f"https://{HOST}:{api_port}", token)
         install(plane.cluster())
         yield plane
@@ -112,7 +112,7 @@ def _kube_apiserver(directory: Path, port: int, etcd_port: int, token: str) -> P
     )
 
 
-def _wait_ready(url: str, certificate: Path, token: str, processes: tuple[Process, ...]) -> None:
+def _wait_ready(url: str, certificate: Path, token: str, processes: tuple[Process, ...], seconds: float) -> None:
     with requests.Session() as session:
         session.trust_env = False
         session.headers["Authorization"] = f"Bearer {token}"
@@ -128,7 +128,7 @@ def _wait_ready(url: str, certificate: Path, token: str, processes: tuple[Proces
                 return False
 
         try:
-            eventually(ready, "kube-apiserver is ready", timeout=START_SECONDS, every=0.1)
+            eventually(ready, "kube-apiserver is ready", timeout=seconds, every=0.1)
         except AssertionError as error:
             raise AssertionError(f"{error}\n{processes[-1].tail()}") from None
 

@@ -153,7 +153,7 @@ async def test_a_wrong_workload_is_refused_as_by_training_operator(gateway, repl
 async def test_runs_come_in_pages(gateway, store):
     for name in ("a", "b", "c"):
         store.create("SweepRun", NAMESPACE, run(name))
-    first, token = await gateway.list_runs(None, limit=2, token=None)
-    rest, end = await gateway.list_runs(None, limit=2, token=token)
+    first, token = await gateway.list_metadata("SweepRun", None, limit=2, token=None)
+    rest, end = await gateway.list_metadata("SweepRun", None, limit=2, token=token)
     assert [one["metadata"]["name"] for one in (*first, *rest)] == ["a", "b", "c"]
     assert end is None

@@ -6,11 +6,13 @@ from datetime import UTC, datetime
 import pytest
 
 from support.memory_gateway import MemoryGateway
-from support.objects import condition, job, run
+from support.objects import condition, job, run, trainer_pod, workload
 from sweeprun_operator.api.status import SweepRunStatus
-from sweeprun_operator.cluster.gateway import GatewayError, RefusedError
+from sweeprun_operator.cluster.gateway import GatewayError, NotFoundError, RefusedError
+from sweeprun_operator.cluster.versions import version
 from sweeprun_operator.controller.queue import Key, Queue
 from sweeprun_operator.controller.reconcile import Next, Reconciler
+from sweeprun_operator.controller.rest import LONGEST_SECONDS, Rest
 from sweeprun_operator.controller.resync import Resync
 from sweeprun_operator.controller.workers import Workers
 from sweeprun_operator.core.observation import Refusal
@@ -168,13 +170,14 @@ async def answer(value):
     return value
 
 
-def resync(gateway, queue, *, namespaces=None, done=None):
+def resync(gateway, queue, *, namespaces=None, done=None, rest=None):
     return Resync(
         gateway,
         queue,
         namespaces=namespaces,
         every_seconds=1,
         jitter=lambda: 0.0,
+        rest=rest or Rest(monotonic=lambda: 0.0),
         succeeded=lambda: done.append(1) if done is not None else None,
     )
 
@@ -223,3 +226,104 @@ async def test_a_list_that_failed_is_no_success(gateway):
     with pytest.raises(GatewayError):
         await resync(gateway, Queue(jitter=lambda: 0.0), done=done).once()
     assert done == []
+
+
+class Moving:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Moving()
+
+
+@pytest.fixture
+def rest(clock):
+    return Rest(monotonic=clock)
+
+
+def children(gateway):
+    gateway.put("Job", job(0))
+    gateway.put("PyTorchJob", workload(0))
+    gateway.put("Pod", trainer_pod(0))
+
+
+async def passed(gateway, rest, *, phase=None):
+    """A pass; with `phase` one that writes a status."""
+    seen = []
+
+    class Now(Decisions):
+        def decide(self, observation):
+            seen.append(observation)
+            status = observation.run.status
+            return Plan(status=status if phase is None else status.model_copy(update={"phase": phase}))
+
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    made = Reconciler(gateway, Now(), clock=lambda: now, told=lambda before, after: None, rest=rest)
+    await made.reconcile(KEY)
+    return seen
+
+
+async def listed(gateway, rest):
+    queue = Queue(jitter=lambda: 0.0)
+    await resync(gateway, queue, rest=rest).once()
+    return await drain(queue)
+
+
+async def test_a_run_at_rest_needs_no_pass(gateway, rest):
+    children(gateway)
+    assert await listed(gateway, rest) == ["default/run"], "no pass has looked at it yet"
+    await passed(gateway, rest)
+    assert await listed(gateway, rest) == []
+
+
+async def test_what_a_watch_has_lost_is_found(gateway, rest):
+    changes = {
+        "the run was changed": lambda: gateway.put("SweepRun", gateway.read("SweepRun", "run")),
+        "a job was changed": lambda: gateway.put("Job", gateway.read("Job", "run-p0")),
+        "a workload came": lambda: gateway.put("PyTorchJob", workload(1)),
+        "a pod was changed": lambda: gateway.put("Pod", gateway.read("Pod", "run-a0-worker-0")),
+        "a pod is gone": lambda: gateway.remove("Pod", "run-a0-worker-0"),
+        "a workload is gone": lambda: gateway.remove("PyTorchJob", "run-a0"),
+    }
+    children(gateway)
+    for what, change in changes.items():
+        await passed(gateway, rest)
+        assert await listed(gateway, rest) == [], what
+        change()
+        assert await listed(gateway, rest) == ["default/run"], what
+
+
+async def test_a_pass_that_wrote_something_leaves_no_rest(gateway, rest):
+    await passed(gateway, rest)
+    await passed(gateway, rest, phase="Preparing")
+    assert await listed(gateway, rest) == ["default/run"]
+
+
+async def test_a_run_that_rests_for_long_is_looked_at_again(gateway, rest, clock):
+    await passed(gateway, rest)
+    clock.now += LONGEST_SECONDS
+    assert await listed(gateway, rest) == ["default/run"]
+
+
+async def test_a_watch_that_tells_what_the_last_pass_read_is_known(gateway, rest):
+    children(gateway)
+    await passed(gateway, rest)
+    read = [gateway.read("SweepRun", "run"), gateway.read("Pod", "run-a0-worker-0")]
+    assert all(rest.has_read(KEY, version(raw)) for raw in read)
+    assert not rest.has_read(KEY, version(gateway.put("Pod", gateway.read("Pod", "run-a0-worker-0"))))
+    assert not rest.has_read(Key("default", "other"), version(read[0]))
+
+
+async def test_while_a_pass_is_at_work_everything_rings(gateway, rest):
+    await passed(gateway, rest)
+    rest.disturbed(KEY)
+    assert not rest.has_read(KEY, version(gateway.read("SweepRun", "run")))
+
+
+async def test_a_cluster_without_pytorchjobs_is_listed(gateway, rest):
+    gateway.fault = lambda method, kind, name: NotFoundError("no such kind") if kind == "PyTorchJob" else None
+    assert await listed(gateway, rest) == ["default/run"]

@@ -9,8 +9,10 @@ from support.memory_gateway import MemoryGateway
 from support.objects import UID, condition, current, run, trainer_pod
 from sweeprun_operator.cluster.departures import Departures
 from sweeprun_operator.cluster.gather import gather
+from sweeprun_operator.cluster.versions import version, versions
 from sweeprun_operator.controller.progress import ANSWER_BYTES, ProgressPoller
 from sweeprun_operator.controller.queue import Key
+from sweeprun_operator.controller.rest import Rest
 
 KEY = Key("default", "run")
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -59,8 +61,10 @@ def gateway():
     return made
 
 
-async def poll(gateway, trainer, *, meanwhile=lambda: None):
-    poller = ProgressPoller(gateway, port=trainer.port, every_seconds=1, clock=lambda: NOW)
+async def poll(gateway, trainer, *, meanwhile=lambda: None, rest=None):
+    poller = ProgressPoller(
+        gateway, port=trainer.port, every_seconds=1, clock=lambda: NOW, rest=rest or Rest(monotonic=lambda: 0.0)
+    )
     found = await gather(
         gateway,
         namespace="default",
@@ -82,11 +86,29 @@ async def test_a_running_attempts_step_is_written(gateway, trainer):
     assert gateway.read("SweepRun", "run")["status"]["current"]["epoch"] == 4
 
 
+async def test_no_pass_has_to_see_a_step(gateway, trainer):
+    rest = Rest(monotonic=lambda: 0.0)
+    rest.found(KEY, versions([gateway.read("SweepRun", "run"), gateway.read("Pod", "run-a0-master-0")]))
+    await poll(gateway, trainer, rest=rest)
+    written = [gateway.read("SweepRun", "run"), gateway.read("Pod", "run-a0-master-0")]
+    assert written[0]["status"]["progress"]["step"] == 70
+    assert rest.holds(KEY, versions(written))
+
+
+async def test_a_step_on_a_run_that_no_pass_has_read_hides_nothing(gateway, trainer):
+    rest = Rest(monotonic=lambda: 0.0)
+    rest.found(KEY, versions([gateway.read("SweepRun", "run")]))
+    gateway.put("SweepRun", gateway.read("SweepRun", "run"))
+    await poll(gateway, trainer, rest=rest)
+    assert not rest.holds(KEY, versions([gateway.read("SweepRun", "run")]))
+    assert not rest.has_read(KEY, version(gateway.read("SweepRun", "run")))
+
+
 async def test_a_step_that_stands_already_is_not_written_again(gateway, trainer):
     await poll(gateway, trainer)
-    version = gateway.read("SweepRun", "run")["metadata"]["resourceVersion"]
+    before = gateway.read("SweepRun", "run")["metadata"]["resourceVersion"]
     await poll(gateway, trainer)
-    assert gateway.read("SweepRun", "run")["metadata"]["resourceVersion"] == version
+    assert gateway.read("SweepRun", "run")["metadata"]["resourceVersion"] == before
 
 
 @pytest.mark.parametrize(

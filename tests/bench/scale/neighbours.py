@@ -1,0 +1,48 @@
+"""One namespace with many evicted runs beside another with one: what the large one costs the small one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+
+from bench.measuring import Row
+
+from .evictions import evict, settled, until
+from .fleet import copy, make_pattern, prepare_namespace
+from .kubelets import Kubelets
+from .operator import Operator
+from .place import Place
+
+LARGE, SMALL = "large", "small"
+
+
+async def measure(where: Place) -> AsyncIterator[Row]:
+    bare = where.bare
+    for name in (LARGE, SMALL):
+        await prepare_namespace(bare, name)
+    names = [f"run-{number:05}" for number in range(where.runs)]
+    async with (
+        Kubelets(bare, serves=lambda namespace: namespace == LARGE) as kubelets,
+        Kubelets(bare, serves=lambda namespace: namespace == SMALL) as others,
+    ):
+        with Operator(where.kubeconfig, where.directory) as operator:
+            pattern = await make_pattern(bare, SMALL)
+            await copy(bare, pattern, LARGE, names)
+            await copy(bare, pattern, SMALL, ["alone", "beside"])
+            await settled(operator, where.runs)
+            made = others.first["PyTorchJob"]
+            alone = await _recovered(where, "alone", made)
+            where.say(f"alone: {alone:.2f} s")
+            await evict(bare, [(LARGE, f"{name}-a0-master-0") for name in names])
+            beside = await _recovered(where, "beside", made)
+            there = sum((LARGE, f"{name}-a1") in kubelets.first["PyTorchJob"] for name in names)
+    detail = f"{beside:.1f} s beside {alone:.1f} s alone; {there} of {where.runs} had their next attempt by then"
+    yield Row.at_most(f"delay by a namespace with {where.runs} evicted runs", beside - alone, 2, "s", detail)
+
+
+async def _recovered(where: Place, name: str, made: dict[tuple[str, str], float]) -> float:
+    """Seconds from the eviction of a run in the small namespace to its next attempt's PyTorchJob."""
+    began = time.monotonic()
+    await evict(where.bare, [(SMALL, f"{name}-a0-master-0")])
+    await until(lambda: (SMALL, f"{name}-a1") in made, 30 + where.runs)
+    return made[SMALL, f"{name}-a1"] - began

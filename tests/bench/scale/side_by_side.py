@@ -1,0 +1,130 @@
+"""Beside the real training-operator: how long it takes to make the pods of evicted PyTorchJobs again that restart on
+failure, and how long the operator takes on the same API server, which prepares first and makes a new PyTorchJob.
+
+Both times end when the last new pod runs. In the second, the same training-operator makes the pods.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import copy
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from bench.measuring import Row
+from support.control_plane.programs import Process
+from support.manifests import make_sweeprun, make_template
+from sweeprun_protocol.keys import NAME_LABEL, NUMBER_LABEL, ROLE_ATTEMPT, ROLE_LABEL, UID_LABEL
+
+from .client import Bare, Raw, side_by_side
+from .evictions import MOST, evict, until
+from .fleet import prepare_namespace, until_running
+from .kubelets import Kubelets
+from .operator import Operator, free_port
+from .place import Place
+
+THEIRS, OURS = "theirs", "ours"
+CERTIFICATES = Path("/tmp/k8s-webhook-server/serving-certs")
+"""Where training-operator's own code looks; it waits for what a kubelet would mount there."""
+SECRET = "training-operator-webhook-cert"
+
+
+async def measure(where: Place) -> AsyncIterator[Row]:
+    bare = where.bare
+    for name in (THEIRS, OURS):
+        await prepare_namespace(bare, name)
+    names = [f"run-{number:05}" for number in range(where.runs)]
+    async with training_operator(where), Kubelets(bare, makes_pods=False) as kubelets:
+        theirs = await _theirs(where, kubelets, names)
+        where.say(f"training-operator: {theirs:.1f} s")
+        with Operator(where.kubeconfig, where.directory, prepares=MOST, prepares_per_namespace=MOST):
+            ours = await _ours(where, kubelets, names)
+        where.say(f"with the operator: {ours:.1f} s")
+    detail = f"{ours:.1f} s beside {theirs:.1f} s, from the first eviction to the last of {where.runs} pods"
+    yield Row.at_most("prepared recovery beside a plain restart", ours / theirs, 1.5, "", detail)
+
+
+async def _theirs(where: Place, kubelets: Kubelets, names: list[str]) -> float:
+    async def make(name: str) -> None:
+        await where.bare.create("PyTorchJob", THEIRS, plain_job(name))
+
+    await side_by_side(make, names)
+    pods = [(THEIRS, f"{name}-master-0") for name in names]
+    return await _recovery(where, kubelets, pods, pods)
+
+
+async def _ours(where: Place, kubelets: Kubelets, names: list[str]) -> float:
+    async def make(name: str) -> None:
+        await where.bare.create("SweepRun", OURS, make_sweeprun(name, template=make_template(workers=0)))
+
+    await side_by_side(make, names)
+    await until_running(where.bare, OURS, names)
+    before, after = ([(OURS, f"{name}-a{number}-master-0") for name in names] for number in (0, 1))
+    return await _recovery(where, kubelets, before, after)
+
+
+async def _recovery(
+    where: Place, kubelets: Kubelets, before: list[tuple[str, str]], after: list[tuple[str, str]]
+) -> float:
+    patience = 120 + 2.0 * where.runs
+    await until(lambda: all(pod in kubelets.running for pod in before), patience)
+    where.say(f"{len(before)} pods run")
+    began = min((await evict(where.bare, before)).values())
+    await until(lambda: all(kubelets.running.get(pod, 0.0) > began for pod in after), patience)
+    return max(kubelets.running[pod] for pod in after) - began
+
+
+def plain_job(name: str) -> Raw:
+    """With the labels that the kubelets look for, and no SweepRun."""
+    labels = {UID_LABEL: name, NAME_LABEL: name, ROLE_LABEL: ROLE_ATTEMPT, NUMBER_LABEL: "0"}
+    job: Raw = copy.deepcopy(make_template(workers=0))
+    master = job["spec"]["pytorchReplicaSpecs"]["Master"]
+    master["restartPolicy"] = "OnFailure"
+    master["template"]["metadata"] = {"labels": labels}
+    return {**job, "metadata": {"name": name, "labels": labels}}
+
+
+@contextlib.asynccontextmanager
+async def training_operator(where: Place) -> AsyncIterator[None]:
+    """The real one, for PyTorchJobs, with more requests per second than by default; admits without its webhook."""
+    bare = where.bare
+    await bare.call("POST", "/api/v1/namespaces", {"metadata": {"name": "kubeflow"}})
+    await bare.call("POST", "/api/v1/namespaces/kubeflow/secrets", {"metadata": {"name": SECRET}})
+    hooks = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
+    await bare.call("POST", hooks, {"metadata": {"name": "validator.training-operator.kubeflow.org"}, "webhooks": []})
+    process = Process(
+        "training-operator.v1",
+        f"--kubeconfig={where.kubeconfig}",
+        "--enable-scheme=pytorchjob",
+        "--controller-threads=8",
+        "--kube-api-qps=500",
+        "--kube-api-burst=1000",
+        "--metrics-bind-address=0",
+        f"--health-probe-bind-address=127.0.0.1:{free_port()}",
+        f"--webhook-server-port={free_port()}",
+        "--zap-log-level=error",
+        directory=where.directory,
+    )
+    try:
+        await _mount_certificates(bare)
+        yield
+        process.check()
+    finally:
+        process.stop()
+
+
+async def _mount_certificates(bare: Bare) -> None:
+    found: dict[str, str] = {}
+    while "tls.crt" not in found:
+        await asyncio.sleep(0.2)
+        secret = await bare.call("GET", f"/api/v1/namespaces/kubeflow/secrets/{SECRET}")
+        found = secret.get("data") or {}
+    await asyncio.to_thread(_mount, {name: base64.b64decode(text) for name, text in found.items()})
+
+
+def _mount(files: dict[str, bytes]) -> None:
+    CERTIFICATES.mkdir(parents=True, exist_ok=True)
+    for name, data in files.items():
+        (CERTIFICATES / name).write_bytes(data)
