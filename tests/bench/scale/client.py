@@ -103,7 +103,8 @@ class Bare:
         while True:
             more = {"continue": token} if token else {}
             page = await self.call("GET", place(kind, namespace), limit="500", **query, **more)
-            found += page["items"]
+            word = {"apiVersion": page["apiVersion"], "kind": kind}  # which the items of a list do without
+            found += [{**raw, **word} for raw in page["items"]]
             token = page["metadata"].get("continue", "")
             if not token:
                 return found
