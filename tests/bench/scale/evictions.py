@@ -15,7 +15,7 @@ from bench.measuring import Row
 from .client import Bare, Raw, place, side_by_side
 from .fleet import Pattern, bare_manifest, copy, make_pattern, prepare_namespace, reworded, until_running
 from .kubelets import Kubelets
-from .operator import Operator
+from .operator import Operator, settled
 from .place import Place
 
 NAMESPACES = 5
@@ -28,12 +28,12 @@ async def measure(where: Place) -> AsyncIterator[Row]:
     for name in spaces:
         await prepare_namespace(bare, name)
     names = [f"run-{number:05}" for number in range(where.runs // NAMESPACES)]
+    pattern = await make_pattern(where, spaces[0])
+    for space in spaces:
+        await copy(bare, pattern, space, names)
     async with Kubelets(bare) as kubelets:
         # Prepares are answered at once here: the bound on them would be measured, not the operator.
         with Operator(where.kubeconfig, where.directory, prepares=MOST, prepares_per_namespace=MOST) as operator:
-            pattern = await make_pattern(bare, spaces[0])
-            for space in spaces:
-                await copy(bare, pattern, space, names)
             await settled(operator, where.runs)
             where.say(f"{where.runs} runs are there")
             began, evicted = operator.cost(), time.monotonic()
@@ -90,15 +90,6 @@ async def evict(bare: Bare, pods: list[tuple[str, str]]) -> dict[tuple[str, str]
 
     await side_by_side(one, pods, at_once=32)
     return times
-
-
-async def settled(operator: Operator, passes: int) -> None:
-    """At least so many passes were made, and nothing waits for five seconds."""
-    quiet = 0
-    while quiet < 5:
-        await asyncio.sleep(1)
-        idle = operator.metric("sweeprun_queue_length") == 0 and operator.cost().passes >= passes
-        quiet = quiet + 1 if idle else 0
 
 
 async def until(condition: Callable[[], bool], seconds: float) -> None:

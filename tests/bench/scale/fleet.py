@@ -11,7 +11,9 @@ from support.manifests import make_sweeprun, make_template
 from sweeprun_protocol.keys import UID_LABEL
 
 from .client import Bare, Raw, side_by_side
-from .kubelets import NODE
+from .kubelets import NODE, Kubelets
+from .operator import Operator, settled
+from .place import Place
 
 PATTERN = "pattern"
 SECONDS = 300.0
@@ -41,13 +43,17 @@ async def prepare_cluster(bare: Bare) -> None:
     await bare.call("PATCH", path, {"status": status}, content="application/merge-patch+json")
 
 
-async def make_pattern(bare: Bare, namespace: str) -> Pattern:
-    """With the operator and the kubelets at work: one run, of one pod, until it runs."""
-    await bare.create("SweepRun", namespace, make_sweeprun(PATTERN, template=make_template(workers=0)))
-    run = await until_running(bare, namespace, [PATTERN])
-    selector = f"{UID_LABEL}={run['metadata']['uid']}"
-    await asyncio.sleep(3)  # for the passes that write nothing any more
+async def make_pattern(where: Place, namespace: str) -> Pattern:
+    """One run, of one pod, that the operator and the kubelets bring so far that it runs; neither is at work afterwards,
+    so that they do not see copies that are half made."""
+    bare = where.bare
+    async with Kubelets(bare):
+        with Operator(where.kubeconfig, where.directory) as operator:
+            await bare.create("SweepRun", namespace, make_sweeprun(PATTERN, template=make_template(workers=0)))
+            await until_running(bare, namespace, [PATTERN])
+            await settled(operator, 0)
     run = (await bare.list("SweepRun", namespace))[0]
+    selector = f"{UID_LABEL}={run['metadata']['uid']}"
     kinds = ("Job", "PyTorchJob", "Pod")
     return Pattern(run, {kind: await bare.list(kind, namespace, labelSelector=selector) for kind in kinds})
 

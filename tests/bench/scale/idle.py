@@ -12,7 +12,6 @@ from bench.measuring import MIB, Row
 
 from .client import Bare
 from .fleet import copy, make_pattern, prepare_namespace
-from .kubelets import Kubelets
 from .operator import Cost, Operator, free_port
 from .place import Place
 
@@ -23,9 +22,7 @@ async def measure(place: Place) -> AsyncIterator[Row]:
     names = [f"idle-{number}" for number in range(NAMESPACES)]
     for name in names:
         await prepare_namespace(place.bare, name)
-    async with Kubelets(place.bare):
-        with Operator(place.kubeconfig, place.directory):
-            pattern = await make_pattern(place.bare, names[0])
+    pattern = await make_pattern(place, names[0])
     each = place.runs // NAMESPACES
     for name in names:
         await copy(place.bare, pattern, name, [f"run-{number:05}" for number in range(each)])

@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator
 
 from bench.measuring import Row
 
-from .evictions import evict, settled, until
+from .evictions import evict, until
 from .fleet import copy, make_pattern, prepare_namespace
 from .kubelets import Kubelets
-from .operator import Operator
+from .operator import Operator, settled
 from .place import Place
 
 LARGE, SMALL = "large", "small"
@@ -21,14 +21,14 @@ async def measure(where: Place) -> AsyncIterator[Row]:
     for name in (LARGE, SMALL):
         await prepare_namespace(bare, name)
     names = [f"run-{number:05}" for number in range(where.runs)]
+    pattern = await make_pattern(where, SMALL)
+    await copy(bare, pattern, LARGE, names)
+    await copy(bare, pattern, SMALL, ["alone", "beside"])
     async with (
         Kubelets(bare, serves=lambda namespace: namespace == LARGE) as kubelets,
         Kubelets(bare, serves=lambda namespace: namespace == SMALL) as others,
     ):
         with Operator(where.kubeconfig, where.directory) as operator:
-            pattern = await make_pattern(bare, SMALL)
-            await copy(bare, pattern, LARGE, names)
-            await copy(bare, pattern, SMALL, ["alone", "beside"])
             await settled(operator, where.runs)
             made = others.first["PyTorchJob"]
             alone = await _recovered(where, "alone", made)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
@@ -104,6 +105,15 @@ class Operator:
             return requests.get(f"http://127.0.0.1:{self._health}/readyz", timeout=10).ok
         except requests.RequestException:
             return False
+
+
+async def settled(operator: Operator, passes: int) -> None:
+    """At least so many passes were made, and nothing waits for five seconds."""
+    quiet = 0
+    while quiet < 5:
+        await asyncio.sleep(1)
+        idle = operator.metric("sweeprun_queue_length") == 0 and operator.cost().passes >= passes
+        quiet = quiet + 1 if idle else 0
 
 
 def free_port() -> int:
