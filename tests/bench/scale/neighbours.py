@@ -44,5 +44,5 @@ async def _recovered(where: Place, name: str, made: dict[tuple[str, str], float]
     """Seconds from the eviction of a run in the small namespace to its next attempt's PyTorchJob."""
     began = time.monotonic()
     await evict(where.bare, [(SMALL, f"{name}-a0-master-0")])
-    await until(lambda: (SMALL, f"{name}-a1") in made, 30 + where.runs)
+    await until(lambda: (SMALL, f"{name}-a1") in made, 300 + where.runs)
     return made[SMALL, f"{name}-a1"] - began
