@@ -46,7 +46,7 @@ LATE_DELETE = "recreated:late@delete-PyTorchJob#1~5"
 async def test_a_delete_without_the_uid_is_found(diverges, monkeypatch):
     assert await diverges(LATE_DELETE) == ""
 
-    async def by_name(self, path, uid, *, force):
+    async def by_name(self, path, uid, *, force=False):
         await self._call("DELETE", path, body={"propagationPolicy": "Background"})
 
     monkeypatch.setattr(KubernetesGateway, "_delete", by_name)
