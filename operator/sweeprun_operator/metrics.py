@@ -88,6 +88,9 @@ class Metrics:
             "sweeprun_reconcile_seconds", "One pass over one run", buckets=PASS_BUCKETS, registry=self.registry
         )
         self._errors = self._counter("reconcile_errors", "Passes that failed, by kind of error", "error")
+        self._watches = self._counter(
+            "watches_ended", "Times that all watches ended and were started again, by reason", "reason"
+        )
         self._resynced = Gauge(
             "sweeprun_last_resync_timestamp_seconds", "Last complete list of runs", registry=self.registry
         )
@@ -119,6 +122,10 @@ class Metrics:
 
     def resynced(self) -> None:
         self._resynced.set_to_current_time()
+
+    def watches_ended(self, reason: str) -> None:
+        """Called in any thread."""
+        self._watches.labels(reason).inc()
 
     def leading(self, is_leading: bool) -> None:
         self._leading.set(int(is_leading))

@@ -38,6 +38,12 @@ REQUEST_ENV = "SWEEPRUN_PREPARE_REQUEST"
 REPORT_BYTES = 3072
 """Kubernetes keeps 4096 bytes of a termination message; the rest is margin."""
 
+MAX_PREPARE = 99_999_999
+"""Numbers stand in labels and in names of Jobs."""
+
+MAX_EARLIER = 5_000
+"""Attempts that are counted again: their numbers stand in names of pods, which end at 9999."""
+
 MAX_KEPT = 1_000_000
 """Of checkpoints and of what was refused: the largest bound that a user may set."""
 
@@ -260,6 +266,24 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class Earlier:
+    """What the volume knows of an owner's earlier attempts at a run of which the operator knows nothing."""
+
+    attempts: int
+    resumes: int
+    restarts: int
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"attempts": self.attempts, "resumes": self.resumes, "restarts": self.restarts}
+
+    @staticmethod
+    def from_value(value: Any, where: str) -> Earlier:
+        fields = Fields(value, where)
+        found = [fields.integer(name, most=MAX_EARLIER) for name in ("attempts", "resumes", "restarts")]
+        return Earlier(*found)
+
+
+@dataclass(frozen=True)
 class PrepareReport:
     """What prepare answers. Which fields are set follows from `outcome`."""
 
@@ -301,6 +325,10 @@ class PrepareReport:
     """Whole prepare."""
     validate_seconds: float = 0.0
     candidates: tuple[Candidate, ...] = ()
+    head_prepare: Optional[int] = None
+    """Superseded: number of the prepare of this owner that claimed the newest epoch."""
+    earlier: Optional[Earlier] = None
+    """Where the request does not say that the run was started, and this owner had claimed it before."""
 
     def _dict(self) -> dict[str, Any]:
         return plain(
@@ -331,6 +359,8 @@ class PrepareReport:
                 "seconds": round(self.seconds, 3),
                 "validateSeconds": round(self.validate_seconds, 3),
                 "candidates": as_dicts(self.candidates) or None,
+                "headPrepare": self.head_prepare,
+                "earlier": self.earlier.to_dict() if self.earlier else None,
             }
         )
 
@@ -398,6 +428,8 @@ class PrepareReport:
             seconds=fields.number("seconds"),
             validate_seconds=fields.number("validateSeconds"),
             candidates=_records(fields, "candidates", Candidate.from_value, 8),
+            head_prepare=fields.optional("headPrepare", lambda name: fields.integer(name, most=MAX_PREPARE)),
+            earlier=fields.optional("earlier", lambda name: fields.record(name, Earlier.from_value)),
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from sweeprun_protocol.exit_codes import ExitCode
-from sweeprun_protocol.prepare import PrepareReport, PrepareRequest
+from sweeprun_protocol.prepare import Earlier, PrepareReport, PrepareRequest
 from sweeprun_protocol.reasons import Format, Outcome, StartReason
 from sweeprun_protocol.records import CheckpointRef
 
@@ -23,6 +23,7 @@ class Epoch:
     step: int
     started: dict[str, str] = field(default_factory=dict)
     """Pod UID by slot."""
+    outcome: Outcome = Outcome.FRESH
     ends: dict[str, tuple[int, bool]] = field(default_factory=dict)
     """Exit code, and whether it had been told to stop."""
     committed: int = 0
@@ -54,13 +55,20 @@ class SimulatedVolume:
     def _decide(self, request: PrepareRequest) -> PrepareReport:
         number = request.prepare
         if any(other > number for other in self.answers):
-            return PrepareReport(prepare=number, outcome=Outcome.SUPERSEDED, message="a later prepare was here")
+            message, head = "a later prepare was here", max(self.answers)
+            return PrepareReport(prepare=number, outcome=Outcome.SUPERSEDED, message=message, head_prepare=head)
         assert request.known_epoch <= self.head, "the operator knows no epoch that was never claimed"
         if self.epochs and self.epochs[-1].is_complete():
             self.said_complete = True
             return PrepareReport(
-                prepare=number, outcome=Outcome.COMPLETED, message="all ended", run_id="run", step=STEPS
+                prepare=number,
+                outcome=Outcome.COMPLETED,
+                message="all ended",
+                run_id="run",
+                step=STEPS,
+                earlier=self._earlier(request),
             )
+        earlier = self._earlier(request)
         step, last = self.newest_checkpoint(), self.epochs[-1].step if self.epochs else 0
         fresh = not self.epochs
         self.epochs.append(Epoch(slots=request.slots, base=step, prepare=number, step=step))
@@ -69,6 +77,7 @@ class SimulatedVolume:
             outcome, reason = Outcome.FRESH, StartReason.FIRST_START
         elif step:
             outcome, reason = Outcome.RESUME, StartReason.NEWEST_CHECKPOINT
+        self.epochs[-1].outcome = outcome
         path = f"checkpoints/step-{step:09d}.e1"
         return PrepareReport(
             prepare=number,
@@ -84,7 +93,14 @@ class SimulatedVolume:
             if step
             else None,
             last_step=last,
+            earlier=earlier,
         )
+
+    def _earlier(self, request: PrepareRequest) -> Earlier | None:
+        if request.started or not self.epochs:
+            return None
+        outcomes = [epoch.outcome for epoch in self.epochs if epoch.started]
+        return Earlier(len(outcomes), outcomes.count(Outcome.RESUME), outcomes.count(Outcome.RESTART))
 
     # -- what pods do --------------------------------------------------------------------------------------------------
 

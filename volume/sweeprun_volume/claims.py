@@ -100,6 +100,7 @@ def superseded(head: Claim, prepare: int) -> Stopped:
         Outcome.SUPERSEDED,
         f"prepare {head.prepare} of the same owner claimed epoch {head.epoch}: prepare {prepare} is over",
         run_id=head.run_id,
+        head_prepare=head.prepare,
     )
 
 

@@ -11,10 +11,11 @@ from typing import Any, Optional
 from sweeprun_protocol.codec import Fields, RecordError, dump, parse
 from sweeprun_protocol.frozen import dataclass
 from sweeprun_protocol.layout import RunLayout
+from sweeprun_protocol.prepare import MAX_EARLIER, Earlier
 from sweeprun_protocol.reasons import BlockedReason, CompletionPolicy, Outcome, StartReason
 from sweeprun_protocol.records import Claim, Decision, read_relative, read_whole
 
-from .claims import still_head
+from .claims import read_claim, still_head
 from .errors import VolumeError
 from .formats.finding import MAX_FOUND
 from .lineage import FileFacts
@@ -76,6 +77,24 @@ def newest_decision(volume: Volume, layout: RunLayout, *, below: int) -> Optiona
         if decision is not None:
             return decision
     return None
+
+
+def earlier_attempts(volume: Volume, layout: RunLayout, *, uid: str, prepare: int, head: int) -> Earlier:
+    """Attempts of this owner that came so far that a pod started, by the newest MAX_EARLIER epochs: a decision whose
+    answer was lost made none."""
+    counts = dict.fromkeys((Outcome.FRESH, Outcome.RESUME, Outcome.RESTART), 0)
+    for epoch in range(head, max(0, head - MAX_EARLIER), -1):
+        claim = read_claim(volume, layout, epoch)
+        if claim is None or claim.owner.uid != uid or claim.prepare == prepare:
+            continue
+        decision = read_decision(volume, layout, epoch)
+        if decision is not None and decision.outcome in counts and _was_started(volume, layout, decision):
+            counts[decision.outcome] += 1
+    return Earlier(sum(counts.values()), counts[Outcome.RESUME], counts[Outcome.RESTART])
+
+
+def _was_started(volume: Volume, layout: RunLayout, decision: Decision) -> bool:
+    return any(volume.exists(layout.start(decision.epoch, slot)) for slot in decision.slots)
 
 
 def close_epochs(volume: Volume, layout: RunLayout, claim: Claim, *, directory: str) -> Optional[Decision]:

@@ -74,6 +74,7 @@ class Stopped(Exception):  # noqa: N818 - an answer, no error
         epoch: int = 0,
         candidates: tuple[Candidate, ...] = (),
         refused: tuple[Refusal, ...] = (),
+        head_prepare: Optional[int] = None,
     ) -> None:
         super().__init__(message)
         self.outcome = outcome
@@ -85,6 +86,7 @@ class Stopped(Exception):  # noqa: N818 - an answer, no error
         self.epoch = epoch
         self.candidates = candidates
         self.refused = refused
+        self.head_prepare = head_prepare
 
 
 def blocked(reason: BlockedReason, message: str, *, refused: tuple[Refusal, ...] = ()) -> Stopped:

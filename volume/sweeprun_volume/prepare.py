@@ -22,7 +22,16 @@ from .clock import Clock, Deadline
 from .completion import NO_EVIDENCE, Evidence
 from .configuration import settle
 from .copying import with_base_out_of_reach
-from .decisions import Seen, close_epochs, gives_way, newest_decision, publish_decision, read_decision, read_seen
+from .decisions import (
+    Seen,
+    close_epochs,
+    earlier_attempts,
+    gives_way,
+    newest_decision,
+    publish_decision,
+    read_decision,
+    read_seen,
+)
 from .discovery import Inventory, candidates_of, look_around, take_inventory
 from .errors import OutOfTimeError, Stopped, TooManyEntriesError, UnsafeEntryError, VolumeError, blocked
 from .formats import Context
@@ -109,6 +118,7 @@ class _Preparation:
             candidates=stopped.candidates,
             refused=refused,
             refused_count=len(refused),
+            head_prepare=stopped.head_prepare,
         )
 
     def _block(self, reason: BlockedReason, message: str) -> None:
@@ -144,6 +154,7 @@ class _Preparation:
         standing = run.standing
         self._check_head(run)
         self.report = replace(self.report, run_id=standing.run_id, previous_run_id=run.previous_run_id)
+        self._recall(run)
         if standing.result is not None:
             self._tell_again(run, standing.result)
             return None
@@ -169,6 +180,16 @@ class _Preparation:
         if decided is not None and gives_way(decided):
             return self._give_way(run, claim, decided)
         return self._judge(run, record, claim, decided)
+
+    def _recall(self, run: Run) -> None:
+        """The operator knows of no run, and this one is its own: its status was lost, or an answer."""
+        head, request = run.standing.head, self.request
+        if request.started or head is None or head.owner.uid != request.owner.uid:
+            return
+        earlier = earlier_attempts(
+            self.volume, run.standing.layout, uid=request.owner.uid, prepare=request.prepare, head=head.epoch
+        )
+        self.report = replace(self.report, earlier=earlier if earlier.attempts else None)
 
     def _check_head(self, run: Run) -> None:
         head, request = run.standing.head, self.request

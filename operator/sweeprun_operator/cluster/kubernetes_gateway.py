@@ -1,4 +1,4 @@
-"""The Gateway on a Kubernetes API server. The only module that imports kubernetes.
+"""The Gateway on a Kubernetes API server.
 
 Bodies are plain dicts: of the official client only the connection is used (addresses, certificates, tokens that
 rotate), none of its models. Lists carry no resourceVersion, so that each is consistent; every call has a time limit.
@@ -21,6 +21,7 @@ from kubernetes.aio import client, config
 from sweeprun_operator.api.v1alpha1 import API_VERSION, KIND, PLURAL
 from sweeprun_protocol.keys import UID_LABEL
 
+from .connection import configure
 from .fields import sub, text
 from .gateway import AlreadyExistsError, ConflictError, GatewayError, NotFoundError, Raw, RefusedError
 
@@ -52,15 +53,7 @@ class KubernetesGateway:
 
         Raises GatewayError where neither is to be had.
         """
-        configuration = client.Configuration()
-        try:
-            if kubeconfig is not None:
-                await config.load_kube_config(config_file=kubeconfig, client_configuration=configuration)
-            else:
-                config.load_incluster_config(client_configuration=configuration)
-        except (config.ConfigException, OSError) as error:
-            raise GatewayError(f"no way to the API server: {error}") from error
-        return KubernetesGateway(configuration)
+        return KubernetesGateway(await configure(kubeconfig))
 
     async def __aenter__(self) -> Self:
         return self
@@ -202,7 +195,7 @@ class KubernetesGateway:
                 data = await answer.read()
         except TimeoutError:
             raise GatewayError(f"{method} {path}: no answer within {CALL_SECONDS:.0f} s") from None
-        except (aiohttp.ClientError, OSError) as error:
+        except (aiohttp.ClientError, OSError, config.ConfigException) as error:
             raise GatewayError(f"{method} {path}: {str(error) or type(error).__name__}") from error
         decoded = _decode(data)
         if 200 <= answer.status < 300 and decoded is not None:

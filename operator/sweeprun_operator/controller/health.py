@@ -16,11 +16,14 @@ class Health:
         self._leading_since: float | None = None
         self._resynced: float | None = None
         self._silent_seconds: Callable[[], float] = lambda: 0.0
+        self._deafest: Callable[[], tuple[str, float]] = lambda: ("", 0.0)
 
-    def leads(self, silent_seconds: Callable[[], float]) -> None:
-        """The Lease is held; `silent_seconds` tells for how long the doorbell's event loop has not turned."""
+    def leads(self, silent_seconds: Callable[[], float], deafest: Callable[[], tuple[str, float]]) -> None:
+        """The Lease is held. `silent_seconds` tells for how long the doorbell's event loop has not turned, `deafest`
+        which watch has heard nothing for longest, not even a bookmark, and for how long."""
         self._leading_since = self._monotonic()
         self._silent_seconds = silent_seconds
+        self._deafest = deafest
 
     def resynced(self) -> None:
         self._resynced = self._monotonic()
@@ -33,7 +36,10 @@ class Health:
         if age > self._patience:
             return f"no complete list of SweepRuns for {age:.0f} s"
         silent = self._silent_seconds()
-        return f"the watches have been silent for {silent:.0f} s" if silent > SILENCE_SECONDS else None
+        if silent > SILENCE_SECONDS:
+            return f"the watches have been silent for {silent:.0f} s"
+        path, deaf = self._deafest()
+        return f"the watch of {path} has heard nothing for {deaf:.0f} s" if deaf > self._patience else None
 
     def unready(self) -> str | None:
         """Why nothing is reconciled yet."""

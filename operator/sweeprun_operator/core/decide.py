@@ -11,21 +11,31 @@ from typing import assert_never
 
 from sweeprun_operator.api.status import Current, State
 
-from . import acceptance, attempts, draining, finishing, leftovers, lifecycle, preparing, report, requests, suspension
+from . import (
+    acceptance,
+    attempts,
+    draining,
+    finishing,
+    leftovers,
+    lifecycle,
+    preparing,
+    rebuilding,
+    report,
+    requests,
+    suspension,
+)
 from .children import Children
 from .draft import Draft
 from .observation import Observation, Role
 from .plan import Plan
 
-STALE_SECONDS = 1.0
-
 
 def decide(seen: Observation, children: Children) -> Plan:
     if seen.run.metadata.deletion_timestamp is not None:
         return Plan()  # the garbage collector follows the owner references
-    if leftovers.newer_than_status(seen):
-        return Plan(requeue_seconds=STALE_SECONDS)
     draft = Draft.begin(seen, children)
+    if leftovers.newer_than_status(seen):
+        return lifecycle.describe(rebuilding.rebuild(draft)).plan()
     for step in (acceptance.judge, leftovers.remove, requests.take, _advance, lifecycle.describe):
         draft = step(draft)
     return draft.plan()

@@ -1,4 +1,4 @@
-"""Children by their numbers: newer than the status proves that the read is stale, older ones are leftovers."""
+"""Children by their numbers: those that the status does not know yet, and older ones, which are leftovers."""
 
 from __future__ import annotations
 
@@ -13,18 +13,27 @@ ENDED = frozenset({State.PREPARING, State.INITIALIZING, State.HELD, State.FINISH
 
 
 def newer_than_status(seen: Observation) -> bool:
-    """A child that the status has not numbered yet was made by a pass whose status this read does not show."""
+    """There is a child that the status has not numbered yet.
+
+    It was made by a pass whose status this read does not show, or the status was lost or set back since. A write that
+    has this read as its precondition tells the one from the other.
+    """
     status = seen.run.status
-    current = status.current
-    prepare = current.prepare if current is not None else -1
-    owned = [job.number for job in seen.jobs if job.owned]
+    prepare, attempt = newest_numbers(seen)
+    known = status.current.prepare if status.current is not None else -1
+    decided = status.counts.attempts
+    if prepare > known or attempt >= decided:
+        return True
+    waits = status.current is not None and status.current.state is State.BACKOFF and status.current.outcome is not None
+    return waits and attempt == decided - 1
+
+
+def newest_numbers(seen: Observation) -> tuple[int, int]:
+    """Of the children that are there: prepare and attempt; -1 where there is none."""
+    prepares = [job.number for job in seen.jobs if job.owned]
     attempts = [workload.attempt for workload in seen.workloads if workload.owned]
     attempts += [pod.attempt for pod in seen.pods]
-    decided = status.counts.attempts
-    if any(number > prepare for number in owned) or any(attempt >= decided for attempt in attempts):
-        return True
-    waits = current is not None and current.state is State.BACKOFF and current.outcome is not None
-    return waits and any(attempt == decided - 1 for attempt in attempts)
+    return max(prepares, default=-1), max(attempts, default=-1)
 
 
 def remove(draft: Draft) -> Draft:

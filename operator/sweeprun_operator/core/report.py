@@ -50,7 +50,7 @@ def apply(draft: Draft, report: PrepareReport) -> Draft:
     if report.outcome is Outcome.INIT_REQUIRED:
         return preparing.make_job(draft.unstuck().enter(State.INITIALIZING), Role.INIT)
     if report.outcome is Outcome.SUPERSEDED:
-        return preparing.failed(draft, f"prepare {report.prepare} was superseded by a later one: {report.message}")
+        return _superseded(draft, report)
     return _blocked(draft, report)
 
 
@@ -92,6 +92,15 @@ def _adopt(draft: Draft, report: PrepareReport) -> Draft:
     return preparing.begin_prepare(draft.unstuck(), adoption_done=True, adopt_run_id=None, adopt_epoch=None)
 
 
+def _superseded(draft: Draft, report: PrepareReport) -> Draft:
+    """By another pass whose status this one is to read; or the status was lost since: numbers go on behind the
+    volume's."""
+    head = report.head_prepare or 0
+    if head > draft.current.prepare:
+        draft = draft.move(prepare=head)
+    return preparing.failed(draft, f"prepare {report.prepare} was superseded by a later one: {report.message}")
+
+
 def _blocked(draft: Draft, report: PrepareReport) -> Draft:
     reason = report.blocked
     assert reason is not None, "checked before"
@@ -113,6 +122,17 @@ def _tell_refused(draft: Draft, report: PrepareReport) -> Draft:
 
 
 # -- how the attempt before ended --------------------------------------------------------------------------------------
+
+
+def _recall(draft: Draft, report: PrepareReport) -> Draft:
+    """Of a run whose status was lost: the attempts that the volume knows of."""
+    earlier, counts = report.earlier, draft.status.counts
+    if draft.status.run_id is not None or earlier is None:
+        return draft
+    known = {"attempts": earlier.attempts, "resumes": earlier.resumes, "restarts": earlier.restarts}
+    return draft.update(
+        counts=counts.model_copy(update={name: max(count, getattr(counts, name)) for name, count in known.items()})
+    )
 
 
 def _settle(draft: Draft, report: PrepareReport) -> Draft:
@@ -160,7 +180,7 @@ def _conclude_unfinished(draft: Draft) -> Draft:
 
 
 def _complete(draft: Draft, report: PrepareReport) -> Draft:
-    draft = _identify(_settle(draft, report), report)
+    draft = _identify(_settle(_recall(draft, report), report), report)
     draft = draft.update(result=Result(step=report.step, metrics=report.metrics or {}))
     if report.step is not None:
         draft = draft.update(progress=Progress(step=report.step, time=draft.now))
@@ -181,7 +201,7 @@ def _start(draft: Draft, report: PrepareReport) -> Draft:
         return preparing.begin_prepare(draft)
     base_seconds = 0
     before = draft.current.interruption
-    draft = _tell_refused(_settle(draft, report), report).unstuck()
+    draft = _tell_refused(_settle(_recall(draft, report), report), report).unstuck()
     closed = history.newest(draft)
     if before is not None and closed is not None:
         base_seconds = history.gpu_seconds_in_base(draft, report)

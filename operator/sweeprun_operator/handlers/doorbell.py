@@ -1,31 +1,35 @@
 """kopf's watches, which say that something happened to a run, and what they last saw of its pods.
 
 kopf has a thread and an event loop to itself: it cancels every task of its loop when it stops, and it stops on several
-watch errors. A doorbell that fell silent is hung up again; what rang meanwhile comes with the first list of the next
-watch, and with the resync. Absence is never learned here: kopf does not tell of objects that vanished while a watch was
-broken.
+watch errors. A doorbell that fell silent is hung up again, and so is one that hears nothing any more; what rang
+meanwhile comes with the first list of the next watch, and with the resync. Absence is never learned here: kopf does not
+tell of objects that vanished while a watch was broken.
 """
 
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
-import os
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
+from enum import StrEnum
 from typing import Any
 
+import aiohttp
 import kopf
 
+from sweeprun_operator.cluster.connection import Connection
 from sweeprun_operator.cluster.gateway import Raw
 from sweeprun_operator.cluster.versions import version
 from sweeprun_operator.controller.queue import Key
 from sweeprun_protocol.keys import GROUP, NAME_LABEL, UID_LABEL
 
+from .hearing import Hearing
+
 _log = logging.getLogger(__name__)
 
+RUNS = "sweepruns"
 WATCHED_CHILDREN = {
     "pytorchjobs": ("kubeflow.org", "v1"),
     "jobs": ("batch", "v1"),
@@ -38,19 +42,51 @@ FIRST_BACKOFF = 1.0
 MOST_BACKOFF = 30.0
 STEADY_SECONDS = 120.0
 """A doorbell that hung this long has earned a fresh backoff."""
+DEAF_SECONDS = 180.0
+"""Three bookmarks were missed: the doorbell is hung up again. So it is where the API server did not know a kind, which
+may have been installed since."""
 
 Ring = Callable[[Key, int | None], None]
 """With the version of what the watch told of; None: it is gone."""
 Tell = Callable[[Raw], None]
 
 
+class End(StrEnum):
+    """Why the watches ended though nobody told them to."""
+
+    DEAF = "Deaf"
+    """One of them heard nothing any more."""
+    KIND_UNKNOWN = "KindUnknown"
+    EXPIRED = "Expired"
+    """410 to a watch or to a continued list."""
+    UNAUTHORIZED = "Unauthorized"
+    FORBIDDEN = "Forbidden"
+    SERVER_ERROR = "ServerError"
+    REFUSED = "Refused"
+    """Any other answer."""
+    UNREACHABLE = "Unreachable"
+    OTHER = "Other"
+    """An ERROR event in a stream, or a bug."""
+
+
 class Doorbell:
-    def __init__(self, ring: Ring, tell: Tell, *, namespaces: Collection[str] | None, kubeconfig: str | None) -> None:
-        """`ring`, and before it `tell` with every pod, is called in a thread of its own; `namespaces` None: all."""
+    def __init__(
+        self,
+        ring: Ring,
+        tell: Tell,
+        *,
+        namespaces: Collection[str] | None,
+        kubeconfig: str | None,
+        ended: Callable[[End], None],
+    ) -> None:
+        """`ring`, and before it `tell` with every pod, is called in a thread of its own, and so is `ended` whenever the
+        watches end unasked; `namespaces` None: all."""
         self._ring = ring
         self._tell = tell
         self._namespaces = namespaces
         self._kubeconfig = kubeconfig
+        self._ended = ended
+        self.hearing = Hearing(frozenset({RUNS, *WATCHED_CHILDREN}), monotonic=time.monotonic)
         self._stopping = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop_flag: asyncio.Event | None = None
@@ -82,40 +118,100 @@ class Doorbell:
         backoff = FIRST_BACKOFF
         while not self._stopping.is_set():
             began = time.monotonic()
+            end, why = End.OTHER, "kopf returned"
             try:
-                asyncio.run(self._hang())
+                asked = asyncio.run(self._hang())
+                end, why = asked if asked is not None else (end, why)
             except Exception as error:  # noqa: BLE001  whatever kopf dies of, it is hung up again
-                _log.warning("the watches ended: %s: %s", type(error).__name__, error)
+                end, why = reason_of(error), f"{type(error).__name__}: {error}"
             if time.monotonic() - began > STEADY_SECONDS:
                 backoff = FIRST_BACKOFF
             self._beat = time.monotonic()
+            if self._stopping.is_set():
+                return
+            self._ended(end)
+            _log.warning("the watches ended (%s) and start again in %.0f s: %s", end, backoff, why)
             self._stopping.wait(backoff)
             backoff = min(MOST_BACKOFF, backoff * 2)
 
-    async def _hang(self) -> None:
+    async def _hang(self) -> tuple[End, str] | None:
+        """Until it is told to stop or hears nothing any more, and then says so; raises what kopf dies of."""
         self._loop = asyncio.get_running_loop()
         self._stop_flag = asyncio.Event()
         if self._stopping.is_set():
-            return
+            return None
+        connection = await Connection.open(self._kubeconfig)
         heart = asyncio.create_task(self._heartbeat())
-        try:
-            await kopf.operator(
-                registry=make_registry(self._ring, self._tell, kubeconfig=self._kubeconfig),
-                settings=make_settings(),
-                namespaces=self._namespaces or (),
-                clusterwide=self._namespaces is None,
-                standalone=True,
-                stop_flag=self._stop_flag,
-            )
-        finally:
-            heart.cancel()
-            # TLS connections close in some turns of the loop after their session, and aiohttp has nothing to wait for.
-            await asyncio.sleep(TLS_SECONDS)
+        async with session(connection, self.hearing) as opened:
+            try:
+                await kopf.operator(
+                    registry=make_registry(self._ring, self._tell, login_once(connection.server, opened)),
+                    settings=make_settings(),
+                    namespaces=self._namespaces or (),
+                    clusterwide=self._namespaces is None,
+                    standalone=True,
+                    stop_flag=self._stop_flag,
+                )
+            finally:
+                heart.cancel()
+                (told,) = await asyncio.gather(heart, return_exceptions=True)
+        # TLS connections close in some turns of the loop after their session, and aiohttp has nothing to wait for.
+        await asyncio.sleep(TLS_SECONDS)
+        return told if isinstance(told, tuple) else None
 
-    async def _heartbeat(self) -> None:
+    async def _heartbeat(self) -> tuple[End, str]:
+        began = time.monotonic()
+        assert self._stop_flag is not None
         while True:
             self._beat = time.monotonic()
+            self.hearing.look()
+            if self._beat - began > DEAF_SECONDS:
+                path, age = self.hearing.deafest()
+                unknown = self.hearing.unasked(began)
+                if age > DEAF_SECONDS or unknown:
+                    self._stop_flag.set()
+                    if age > DEAF_SECONDS:
+                        return End.DEAF, f"the watch of {path} has heard nothing for {age:.0f} s"
+                    return End.KIND_UNKNOWN, f"the API server did not know {', '.join(sorted(unknown))}"
             await asyncio.sleep(HEARTBEAT_SECONDS)
+
+
+def reason_of(error: Exception) -> End:
+    status = getattr(error, "status", None)  # of an answer of the API server, as kopf raises it
+    if isinstance(error, kopf.LoginError) or status == 401:
+        return End.UNAUTHORIZED
+    if isinstance(error, (aiohttp.ClientConnectionError, OSError)):
+        return End.UNREACHABLE
+    if not isinstance(status, int):
+        return End.OTHER
+    known = {403: End.FORBIDDEN, 410: End.EXPIRED}
+    return known.get(status, End.SERVER_ERROR if status >= 500 else End.REFUSED)
+
+
+def session(connection: Connection, hearing: Hearing) -> aiohttp.ClientSession:
+    """Of all requests of kopf."""
+
+    async def carry(request: aiohttp.ClientRequest, go_on: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+        authorization = await connection.authorization()
+        if authorization is not None:
+            request.headers["Authorization"] = authorization
+        hearing.asks(request.url)
+        answer = await go_on(request)
+        hearing.answered(request.url, answer)
+        return answer
+
+    connector = aiohttp.TCPConnector(limit=0, ssl=connection.tls)
+    return aiohttp.ClientSession(connector=connector, proxy=connection.proxy, middlewares=(carry,), trust_env=False)
+
+
+Login = Callable[[], kopf.AiohttpSession | None]
+
+
+def login_once(server: str, opened: aiohttp.ClientSession) -> Login:
+    """Asked a second time, it means that the API server does not know us (401): kopf would ask on and on, without a
+    pause. With nothing to offer it ends, and is started again with a pause and whatever the token is by then."""
+    offered = iter((kopf.AiohttpSession(server=server, aiohttp_session=opened),))
+    return lambda: next(offered, None)
 
 
 def make_settings() -> kopf.OperatorSettings:
@@ -135,7 +231,7 @@ def make_settings() -> kopf.OperatorSettings:
     return settings
 
 
-def make_registry(ring: Ring, tell: Tell, *, kubeconfig: str | None) -> kopf.OperatorRegistry:
+def make_registry(ring: Ring, tell: Tell, login: Login) -> kopf.OperatorRegistry:
     registry = kopf.OperatorRegistry()
 
     async def on_run(namespace: str | None, name: str | None, event: kopf.RawEvent, **_: Any) -> None:
@@ -151,14 +247,11 @@ def make_registry(ring: Ring, tell: Tell, *, kubeconfig: str | None) -> kopf.Ope
         tell(dict(event["object"]))
         await on_child(namespace, labels, event)
 
-    def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
-        if kubeconfig is not None:
-            return kopf.login_with_kubeconfig(**kwargs)
-        found = kopf.login_with_service_account(**kwargs)
-        return dataclasses.replace(found, server=in_cluster(os.environ)) if found is not None else None
+    def log_in(**_: Any) -> kopf.AiohttpSession | None:
+        return login()
 
-    kopf.on.login(registry=registry, errors=kopf.ErrorsMode.TEMPORARY)(login)
-    kopf.on.event(GROUP, "v1alpha1", "sweepruns", registry=registry)(on_run)
+    kopf.on.login(registry=registry, errors=kopf.ErrorsMode.TEMPORARY)(log_in)
+    kopf.on.event(GROUP, "v1alpha1", RUNS, registry=registry)(on_run)
     for plural, (group, served) in WATCHED_CHILDREN.items():
         kopf.on.event(group, served, plural, registry=registry)(on_pod if plural == "pods" else on_child)
     return registry
@@ -166,12 +259,6 @@ def make_registry(ring: Ring, tell: Tell, *, kubeconfig: str | None) -> kopf.Ope
 
 def _version(event: kopf.RawEvent) -> int | None:
     return version(dict(event["object"])) if event["type"] != "DELETED" else None
-
-
-def in_cluster(environ: Mapping[str, str]) -> str:
-    """The API server as the kubelet tells of it: the watches then need no name service, like all other calls."""
-    host = environ["KUBERNETES_SERVICE_HOST"]
-    return f"https://{f'[{host}]' if ':' in host else host}:{environ['KUBERNETES_SERVICE_PORT']}"
 
 
 def owner(namespace: str | None, labels: Any) -> Key | None:

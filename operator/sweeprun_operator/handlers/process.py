@@ -118,6 +118,7 @@ class Process:
             tell,
             namespaces=self._settings.namespaces,
             kubeconfig=self._settings.kubeconfig,
+            ended=self.metrics.watches_ended,
         )
         resync = Resync(
             self._cluster,
@@ -128,7 +129,7 @@ class Process:
             rest=self._rest,
             succeeded=self._resynced,
         )
-        self.health.leads(lambda: doorbell.silent_seconds)
+        self.health.leads(lambda: doorbell.silent_seconds, doorbell.hearing.deafest)
         self.metrics.leading(True)
         doorbell.start()
         try:

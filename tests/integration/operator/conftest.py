@@ -24,9 +24,7 @@ def namespace(cluster: Cluster) -> str:
 
 
 @pytest.fixture
-def kubeconfig(control_plane: ControlPlane, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Where the watches look for it too."""
-    monkeypatch.setenv("KUBECONFIG", str(control_plane.kubeconfig))
+def kubeconfig(control_plane: ControlPlane) -> str:
     return str(control_plane.kubeconfig)
 
 

@@ -1,22 +1,28 @@
 """`make faults`: the full set of schedules, or those that are named; prints how many ran and how many diverged.
 
-SWEEPRUN_FAULTS_COUNT takes that many of the full set instead, chosen by SWEEPRUN_FAULTS_SEED.
+--shard 2/4 runs the second quarter. --journal FILE notes what was done, and a later call with the same file goes on
+from there. SWEEPRUN_FAULTS_COUNT takes that many of the full set instead, chosen by SWEEPRUN_FAULTS_SEED.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import logging
 import os
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 from random import Random
 
 from support.control_plane import running
 
+from . import campaign as campaigns
 from .campaign import Campaign, Told, campaign
+from .journal import Journal
 from .scenarios import SCENARIOS
 from .schedule import Schedule
-from .selection import every, several
+from .selection import Shard, every, several
 
 AT_ONCE = 4
 SEVERAL = 200
@@ -35,31 +41,41 @@ async def chosen(told: Campaign, seed: int, count: int | None) -> list[Schedule]
     return found[:count]
 
 
-async def main(names: list[str]) -> int:
+def arguments(given: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make faults", description=__doc__)
+    parser.add_argument("schedules", nargs="*", type=Schedule.read, help="such as evicted:kill-after@create-Job#1")
+    parser.add_argument("--shard", type=Shard.read, default=Shard(1, 1), help="such as 1/4")
+    parser.add_argument("--journal", type=Path, help="what was done is noted here, and not done again")
+    parser.add_argument("--at-once", type=int, default=AT_ONCE, help="schedules that run side by side")
+    parser.add_argument("--seconds", type=float, default=campaigns.SCHEDULE_SECONDS, help="until one counts as stuck")
+    return parser.parse_args(given)
+
+
+async def main(given: argparse.Namespace) -> int:
     seed, count = int(os.environ.get("SWEEPRUN_FAULTS_SEED", "1")), os.environ.get("SWEEPRUN_FAULTS_COUNT")
+    journal = Journal(given.journal)
+    campaigns.SCHEDULE_SECONDS = given.seconds
     with running() as plane:
         async with campaign(plane) as told:
-            named = [Schedule.read(name) for name in names]
-            schedules = named or await chosen(told, seed, int(count) if count else None)
-            diverged: list[Told] = []
-            done = 0
+            if not given.schedules and not journal.planned:
+                whole = await chosen(told, seed, int(count) if count else None)
+                journal.plan([schedule for schedule in whole if given.shard.has(schedule)])
+            schedules = given.schedules or journal.left
 
             def say(one: Told) -> None:
-                nonlocal done
-                done += 1
+                journal.note(one)
                 if one.violations:
-                    diverged.append(one)
                     print(one, flush=True)
-                    if named:
+                    if given.schedules:
                         print("\n".join(one.trace))
-                elif done % 50 == 0:
-                    print(f"{done} of {len(schedules)}, {len(diverged)} diverged", flush=True)
+                elif len(journal.done) % 50 == 0:
+                    print(journal, flush=True)
 
-            await told.all(schedules, at_once=AT_ONCE, told=say)
-    print(f"{done} schedules (seed {seed}), {len(diverged)} divergences")
-    return 1 if diverged else 0
+            await told.all(schedules, at_once=given.at_once, told=say)
+    print(f"{journal} (seed {seed}, shard {given.shard})")
+    return 1 if journal.diverged else 0
 
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.CRITICAL)
-    sys.exit(asyncio.run(main(sys.argv[1:])))
+    sys.exit(asyncio.run(main(arguments(sys.argv[1:]))))

@@ -17,9 +17,7 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
-import kopf
 import pytest
 import yaml
 
@@ -29,7 +27,7 @@ from sweeprun_operator.builders.manifests import Manifests
 from sweeprun_operator.cluster.kubernetes_gateway import KubernetesGateway
 from sweeprun_operator.controller.decisions import BoundDecisions
 from sweeprun_operator.controller.lease import LeaseTimes
-from sweeprun_operator.handlers import doorbell, process
+from sweeprun_operator.handlers import process
 from sweeprun_operator.handlers.process import LeaseLostError, Process
 
 from .wire import Line, Wire
@@ -56,8 +54,6 @@ SCALED = {
     "sweeprun_operator.cluster.kubernetes_gateway.PAGE": 1,
 }
 """Timers, so that a schedule takes seconds; and pages, so that small lists have continue tokens."""
-
-_KUBECONFIG: ContextVar[str] = ContextVar("kubeconfig")
 
 
 class Operator:
@@ -187,26 +183,12 @@ class _Life:
 _AHEAD: ContextVar[timedelta] = ContextVar("ahead", default=timedelta())
 
 
-def _login(**_: Any) -> kopf.ConnectionInfo:
-    """kopf looks for KUBECONFIG, which all threads of a process share."""
-    config = yaml.safe_load(Path(_KUBECONFIG.get()).read_text())
-    return kopf.ConnectionInfo(server=config["clusters"][0]["cluster"]["server"], token="none")
-
-
 @contextlib.contextmanager
 def adapted() -> Iterator[None]:
-    """Timers scaled down, and what would be one per machine is one per thread."""
+    """Timers scaled down, and the clock, which would be one per machine, is one per thread."""
     with pytest.MonkeyPatch.context() as patch:
         for path, value in SCALED.items():
             patch.setattr(path, value)
-        make, now = doorbell.make_registry, process._now
-
-        def make_registry(*arguments: Any, kubeconfig: str | None) -> Any:
-            assert kubeconfig is not None
-            _KUBECONFIG.set(kubeconfig)
-            return make(*arguments, kubeconfig=kubeconfig)
-
-        patch.setattr(doorbell, "make_registry", make_registry)
-        patch.setattr(kopf, "login_with_kubeconfig", _login)
+        now = process._now
         patch.setattr(process, "_now", lambda: now() + _AHEAD.get())
         yield

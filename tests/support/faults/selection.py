@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from random import Random
 from typing import TypeVar
 
@@ -17,6 +20,28 @@ WATCHED = ("SweepRun", "Job", "PyTorchJob", "Pod")
 BACK = (1, 2, 3, 5, 8)
 OTHERS = (2, 9, 16)
 """Writes of its successor that a frozen process sleeps through: a few, or an attempt or two."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """The `number`-th of `count` parts, from 1: by name, so that machines need not agree on the whole."""
+
+    number: int
+    count: int
+
+    @staticmethod
+    def read(text: str) -> Shard:
+        """Raises ValueError."""
+        found = re.fullmatch(r"(\d+)/(\d+)", text)
+        if found is None or not 1 <= int(found[1]) <= int(found[2]):
+            raise ValueError(f"{text} is no part such as 1/4")
+        return Shard(int(found[1]), int(found[2]))
+
+    def has(self, schedule: Schedule) -> bool:
+        return zlib.crc32(str(schedule).encode()) % self.count == self.number - 1
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.count}"
 
 
 def every(scenario: str, counts: Counter[str]) -> list[Schedule]:

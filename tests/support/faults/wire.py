@@ -35,6 +35,16 @@ FREEZE_SECONDS = 15.0
 """The most that a frozen process sleeps: what it waits for may never come."""
 
 
+_REFUSALS: dict[Kind, tuple[Any, ...]] = {
+    Kind.CONFLICT: (409, "Conflict"),
+    Kind.BUSY: (429, "TooManyRequests", {"Retry-After": "1"}),
+    Kind.ERROR: (500, "InternalError"),
+    Kind.GONE: (410, "Expired"),
+    Kind.UNAUTHORIZED: (401, "Unauthorized"),
+    Kind.FORBIDDEN: (403, "Forbidden"),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Applied:
     """A write of the operator that the API server took."""
@@ -173,7 +183,7 @@ class Line:
 
     # -- faults --------------------------------------------------------------------------------------------------------
 
-    async def _strike(self, fault: Fault, asked: Asked, request: web.BaseRequest) -> web.StreamResponse:  # noqa: C901
+    async def _strike(self, fault: Fault, asked: Asked, request: web.BaseRequest) -> web.StreamResponse:
         match fault.kind:
             case Kind.KILL_BEFORE:
                 self.die()
@@ -189,14 +199,8 @@ class Line:
                 self.wire.away_until = asyncio.get_running_loop().time() + AWAY_SECONDS
                 for line in self.wire.lines:
                     line.hang_up()
-            case Kind.CONFLICT:
-                return _refusal(409, "Conflict")
-            case Kind.BUSY:
-                return _refusal(429, "TooManyRequests", {"Retry-After": "1"})
-            case Kind.ERROR:
-                return _refusal(500, "InternalError")
-            case Kind.GONE:
-                return _refusal(410, "Expired")
+            case refused if refused in _REFUSALS:
+                return _refusal(*_REFUSALS[refused])
             case Kind.DELAY:
                 await asyncio.sleep(DELAY_SECONDS)
                 return await self._answer(asked, request)
@@ -254,8 +258,9 @@ class Line:
 
     async def _watch(self, asked: Asked, request: web.BaseRequest, fault: Fault | None) -> web.StreamResponse:
         kind = fault.kind if fault is not None else None
-        if kind is Kind.GONE:
-            return _refusal(410, "Expired")
+        refused = _REFUSALS.get(kind) if kind is not None else None
+        if refused is not None:
+            return _refusal(*refused)
         async with self.wire.upstream.stream(asked.method, asked.path, asked.query, headers=asked.headers) as answer:
             if answer.status != 200:
                 return web.Response(status=answer.status, body=await answer.read(), content_type="application/json")

@@ -5,7 +5,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from sweeprun_operator.controller.health import LEAST_PATIENCE_SECONDS, SILENCE_SECONDS, Health
-from sweeprun_operator.handlers.doorbell import in_cluster, make_settings, owner
+from sweeprun_operator.handlers.doorbell import make_settings, owner
 from sweeprun_operator.handlers.probes import Probes
 from sweeprun_operator.settings import LogFormat, PullPolicy, Settings, SettingsError
 
@@ -14,6 +14,10 @@ NEEDED = {
     "SWEEPRUN_OPERATOR_LEASE_NAMESPACE": "system",
     "SWEEPRUN_OPERATOR_NAMESPACES": "a, b,a",
 }
+
+
+WELL = (lambda: 0.0, lambda: ("/pods", 70.0))
+"""The doorbell's loop turns, and each watch had a bookmark."""
 
 
 class Hand:
@@ -40,14 +44,14 @@ def test_waiting_for_the_lease_is_healthy_and_not_ready(health, clock):
 
 
 def test_it_is_ready_after_the_first_list(health):
-    health.leads(lambda: 0.0)
+    health.leads(*WELL)
     assert "first list" in health.unready()
     health.resynced()
     assert health.unready() is None
 
 
 def test_an_api_server_that_is_away_for_long_is_trouble(health, clock):
-    health.leads(lambda: 0.0)
+    health.leads(*WELL)
     health.resynced()
     clock.now += LEAST_PATIENCE_SECONDS
     assert health.trouble() is None
@@ -59,11 +63,20 @@ def test_an_api_server_that_is_away_for_long_is_trouble(health, clock):
 
 def test_watches_that_do_not_turn_are_trouble(health):
     silent = [SILENCE_SECONDS]
-    health.leads(lambda: silent[0])
+    health.leads(lambda: silent[0], lambda: ("", 0.0))
     health.resynced()
     assert health.trouble() is None
     silent[0] += 1
     assert "silent" in health.trouble()
+
+
+def test_a_watch_that_hears_nothing_is_trouble(health):
+    deaf = [LEAST_PATIENCE_SECONDS]
+    health.leads(lambda: 0.0, lambda: ("/api/v1/pods", deaf[0]))
+    health.resynced()
+    assert health.trouble() is None
+    deaf[0] += 1
+    assert "the watch of /api/v1/pods has heard nothing for 601 s" in health.trouble()
 
 
 async def test_the_probes_answer(health):
@@ -80,7 +93,7 @@ async def test_the_probes_answer(health):
 
         assert await ask("/healthz") == 200
         assert await ask("/readyz") == 503
-        health.leads(lambda: 0.0)
+        health.leads(*WELL)
         health.resynced()
         assert await ask("/readyz") == 200
         assert await ask("/metrics", metrics_port) == 200
@@ -140,8 +153,3 @@ def test_children_are_selected_on_the_server():
     assert {kind: selectors[kind] for kind in ("pods", "jobs", "pytorchjobs")} == dict.fromkeys(
         ("pods", "jobs", "pytorchjobs"), "sweeprun.dev/uid"
     )
-
-
-@pytest.mark.parametrize(("host", "url"), [("10.0.0.1", "https://10.0.0.1:443"), ("fd00::1", "https://[fd00::1]:443")])
-def test_the_watches_find_the_server_without_a_name_service(host, url):
-    assert in_cluster({"KUBERNETES_SERVICE_HOST": host, "KUBERNETES_SERVICE_PORT": "443"}) == url

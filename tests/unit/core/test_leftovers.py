@@ -1,4 +1,4 @@
-"""Children by their numbers: stale reads touch nothing, leftovers go, foreign objects are never touched."""
+"""Children by their numbers: new ones are counted, leftovers go, foreign objects are never touched."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from support.observations import make_job, make_observation, make_pod, make_report, make_resume, make_workload
 from support.simulated_world import World
 from sweeprun_operator.api.status import State
-from sweeprun_operator.core.decide import STALE_SECONDS, decide
+from sweeprun_operator.core.decide import decide
 from sweeprun_operator.core.observation import JobPhase, Role
 from sweeprun_operator.core.plan import ChildKind, Delete, Plan
 from sweeprun_protocol.reasons import Outcome
@@ -28,31 +28,47 @@ def newer_children(world: World):
     }
 
 
+def changes_nothing_but_the_status(plan: Plan) -> bool:
+    """Its precondition is the read: where that was stale, the write is refused and nothing has happened."""
+    return plan.status is not None and plan.actions == ()
+
+
 @pytest.mark.parametrize("what", ["a prepare", "an init Job", "a PyTorchJob", "a pod"])
-def test_a_child_newer_than_the_status_proves_a_stale_read(what):
+def test_children_newer_than_the_status_are_counted_in_it_before_anything_else(what):
     world = World().begin().evict()
     seen = replace(world.observe(), **newer_children(world)[what])
-    assert decide(seen, world.children) == Plan(requeue_seconds=STALE_SECONDS)
+    plan = decide(seen, world.children)
+    assert changes_nothing_but_the_status(plan)
+    attempts = world.status.counts.attempts + (what in ("a PyTorchJob", "a pod"))
+    assert plan.status.counts.attempts == attempts
+    assert plan.status.current.attempt == attempts - 1
+    assert plan.status.current.prepare == world.current.prepare + (what in ("a prepare", "an init Job"))
+    assert [event.reason for event in plan.events] == ["StatusRebuilt"]
 
 
-def test_children_of_a_run_that_has_not_begun_prove_a_stale_read():
+def test_children_of_a_run_that_has_not_begun_are_counted_too():
     world = World()
     seen = make_observation(world.run, jobs=(make_job(0),), acceptance=world.acceptance)
-    assert decide(seen, world.children) == Plan(requeue_seconds=STALE_SECONDS)
+    plan = decide(seen, world.children)
+    assert changes_nothing_but_the_status(plan)
+    assert (plan.status.current.prepare, plan.status.current.state) == (0, State.BACKOFF)
 
 
-def test_a_workload_of_an_attempt_that_still_waits_proves_a_stale_read():
+def test_a_workload_of_an_attempt_that_still_waits_is_stopped():
     world = World().begin().break_down().answer(make_report(1, Outcome.RESTART))
     assert world.current.state is State.BACKOFF
     seen = replace(world.observe(), workloads=(make_workload(attempt=1),))
-    assert decide(seen, world.children) == Plan(requeue_seconds=STALE_SECONDS)
+    plan = decide(seen, world.children)
+    assert changes_nothing_but_the_status(plan)
+    assert (plan.status.current.attempt, plan.status.current.state) == (1, State.DRAINING)
+    assert plan.status.counts.attempts == 2
 
 
 def test_a_foreign_child_with_a_later_number_proves_nothing():
     world = World().begin()
     foreign = replace(make_job(9), owned=False)
     plan = decide(replace(world.observe(), jobs=(*world.jobs.values(), foreign)), world.children)
-    assert plan.requeue_seconds != STALE_SECONDS
+    assert plan.status is None
     assert plan.actions == ()
 
 

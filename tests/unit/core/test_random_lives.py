@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import Callable
 from datetime import timedelta
 from random import Random
@@ -14,6 +15,7 @@ from support.mortal import KilledError
 from support.simulated_cluster import NAME, NAMESPACE, SimulatedCluster
 from support.simulated_volume import STEPS
 from support.unsteady import Chronicle, Unsteady
+from sweeprun_operator.api.status import SweepRunStatus
 from sweeprun_operator.cluster.gateway import GatewayError
 from sweeprun_operator.controller.decisions import BoundDecisions
 from sweeprun_operator.controller.queue import Key
@@ -46,8 +48,11 @@ class Life:
             self.gateway,
             BoundDecisions(BUILD),
             clock=lambda: self.cluster.now,
-            told=self.chronicle,
+            told=self._told,
         )
+
+    def _told(self, before: SweepRunStatus, after: SweepRunStatus) -> None:
+        self.chronicle(before, after)
 
     async def one_pass(self, operator: int = 0) -> None:
         try:
@@ -69,8 +74,8 @@ class Life:
         else:
             await self.one_pass()
 
-    async def troubled(self) -> None:
-        for _ in range(TROUBLED_STEPS):
+    async def troubled(self, steps: int = TROUBLED_STEPS) -> None:
+        for _ in range(steps):
             self.gateway.trouble = 0.05
             self.cluster.step(self.rng.choice([0.1, 1, 3, 10]), trouble=0.3)
             if self.rng.random() < 0.15:
@@ -79,6 +84,13 @@ class Life:
                 await self.passes()
             if self.cluster.is_true("Complete"):
                 return
+
+    def status_becomes(self, status: dict) -> None:
+        """By the hand of an admin, or by a restore."""
+        self.cluster.run["status"] = copy.deepcopy(status)
+        self.cluster.put("SweepRun", self.cluster.run)
+        self.cluster.attempts_made.clear()
+        self.chronicle = Chronicle(self.cluster, rebuilt=True)
 
     async def quiet(self) -> None:
         """No faults, and no events either: what was asked for and the resync have to do."""
@@ -227,6 +239,25 @@ async def test_a_run_finishes_when_the_faults_stop(seed):
     # a job that somebody deleted before its UID was written down is made once more, under the same number
     assert life.cluster.attempts_made == sorted(life.cluster.attempts_made)
     assert status["counts"]["attempts"] == status["current"]["attempt"] + 1
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("before", [0, 25], ids=["all of it", "the newest part"])
+async def test_a_run_whose_status_is_lost_goes_on_from_what_the_volume_knows(seed, before):
+    life = Life(100 + seed)
+    await life.troubled(before)
+    old = copy.deepcopy(life.cluster.status) if before else {}
+    await life.troubled(life.rng.randrange(15, 50))
+    began = sum(bool(epoch.started) for epoch in life.cluster.volume.epochs)
+    life.status_becomes(old)
+    await life.troubled(30)
+    await life.quiet()
+    status, volume = life.cluster.status, life.cluster.volume
+    assert volume.said_complete
+    assert volume.epochs[-1].is_complete(), "by the newest epoch: no second writer"
+    assert status["phase"] == "Completed"
+    assert status["counts"]["attempts"] >= began, "as far as the volume knows"
+    assert life.cluster.attempts_made == sorted(life.cluster.attempts_made)
 
 
 async def test_without_faults_a_run_has_one_attempt():

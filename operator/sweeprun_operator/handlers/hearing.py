@@ -1,0 +1,63 @@
+"""Whether the watches still hear anything, by what comes over their connections.
+
+A healthy API server sends a bookmark about once a minute to a watch on which nothing happens. A watch that is answered
+and then told of nothing, not even that, is dead, and so is one that is never answered; kopf knows neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import aiohttp
+from yarl import URL
+
+
+@dataclass(slots=True)
+class _Watch:
+    alive: float
+    """When something came last; at first, when it was first asked for."""
+    asked: float
+    content: aiohttp.StreamReader | None = None
+    heard: int = 0
+
+
+class Hearing:
+    """Fed and asked in the doorbell's thread; `deafest` may be read in any."""
+
+    def __init__(self, plurals: frozenset[str], *, monotonic: Callable[[], float]) -> None:
+        self._plurals = plurals
+        self._monotonic = monotonic
+        self._watches: dict[str, _Watch] = {}
+        """By path: a kind in a namespace, or in all."""
+
+    def asks(self, url: URL) -> None:
+        """A request leaves. A list comes before each first watch, so that one which is refused counts as deaf too."""
+        if url.name in self._plurals:
+            now = self._monotonic()
+            self._watches.setdefault(url.path, _Watch(alive=now, asked=now)).asked = now
+
+    def answered(self, url: URL, answer: aiohttp.ClientResponse) -> None:
+        watch = self._watches.get(url.path)
+        if watch is not None and url.query.get("watch") == "true" and answer.status == 200:
+            self.look()
+            watch.content, watch.heard = answer.content, 0
+
+    def look(self) -> None:
+        """Often enough for what the ages are compared with."""
+        now = self._monotonic()
+        for watch in tuple(self._watches.values()):
+            if watch.content is not None and watch.content.total_bytes > watch.heard:
+                watch.heard, watch.alive = watch.content.total_bytes, now
+
+    def deafest(self) -> tuple[str, float]:
+        """Path and age, in seconds, of the watch that has heard nothing for longest; of no watch: an age of 0."""
+        now = self._monotonic()
+        ages = [(now - watch.alive, path) for path, watch in tuple(self._watches.items())]
+        age, path = max(ages, default=(0.0, ""))
+        return path, age
+
+    def unasked(self, since: float) -> frozenset[str]:
+        """Kinds of which nothing was asked since then: kopf has not found them on the API server."""
+        asked = {URL(path).name for path, watch in tuple(self._watches.items()) if watch.asked >= since}
+        return self._plurals - asked
