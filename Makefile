@@ -84,7 +84,7 @@ damage: install ## how much of seeded damage to checkpoints of every format is f
 	PYTHONPATH=tests $(BIN)/python -m support.damage $(ARGS)
 
 .PHONY: faults
-faults: install ## every fault at every request of the operator, long; ARGS=SCHEDULE replays one
+faults: install ## every fault at every request of the operator, hours; ARGS=SCHEDULE replays one, ARGS="--shard 1/4 --journal FILE" shares and goes on
 	control_plane=$$(hack/control-plane.sh); PATH="$$control_plane:$$PATH" PYTHONPATH=tests $(BIN)/python -m support.faults $(ARGS)
 
 .PHONY: control-plane

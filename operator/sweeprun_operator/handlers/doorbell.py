@@ -42,9 +42,13 @@ FIRST_BACKOFF = 1.0
 MOST_BACKOFF = 30.0
 STEADY_SECONDS = 120.0
 """A doorbell that hung this long has earned a fresh backoff."""
+WATCH_SECONDS = 60
+"""After which the API server is asked to end each watch. Life, even where nothing happens (hearing.py)."""
+INACTIVE_SECONDS = 90.0
+"""kopf gives a watch up that told of nothing for longer, and makes it again."""
 DEAF_SECONDS = 180.0
-"""Three bookmarks were missed: the doorbell is hung up again. So it is where the API server did not know a kind, which
-may have been installed since."""
+"""Two watches in a row told of nothing: the doorbell is hung up again. So it is where the API server did not know a
+kind, which may have been installed since."""
 
 Ring = Callable[[Key, int | None], None]
 """With the version of what the watch told of; None: it is gone."""
@@ -219,6 +223,8 @@ def make_settings() -> kopf.OperatorSettings:
     for plural in WATCHED_CHILDREN:
         settings.watching.label_selectors[plural] = UID_LABEL
     settings.watching.chunk_size = 500
+    settings.watching.server_timeout = WATCH_SECONDS
+    settings.watching.inactivity_timeout = INACTIVE_SECONDS
     settings.watching.reconnect_backoff = 1.0
     # A task per object keeps the object's body until it has been idle for so long: with a first list of thousands, by
     # default for five seconds, most of them are in memory at once.

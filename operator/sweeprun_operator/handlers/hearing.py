@@ -1,7 +1,8 @@
 """Whether the watches still hear anything, by what comes over their connections.
 
-A healthy API server sends a bookmark about once a minute to a watch on which nothing happens. A watch that is answered
-and then told of nothing, not even that, is dead, and so is one that is never answered; kopf knows neither.
+A healthy API server ends a watch on which nothing happens when it was asked to. Its bookmarks, about one a minute,
+count too, but there are none of a kind of which it has seen no change yet. A watch that is answered and then told of
+nothing, not even of its end, is dead, and so is one that is never answered; kopf knows neither.
 """
 
 from __future__ import annotations
@@ -47,8 +48,12 @@ class Hearing:
         """Often enough for what the ages are compared with."""
         now = self._monotonic()
         for watch in tuple(self._watches.values()):
-            if watch.content is not None and watch.content.total_bytes > watch.heard:
-                watch.heard, watch.alive = watch.content.total_bytes, now
+            content = watch.content
+            if content is not None and content.total_bytes > watch.heard:
+                watch.heard, watch.alive = content.total_bytes, now
+            if content is not None and content.is_eof():
+                # by the server's own word: where the connection broke, or we closed it, the stream has no end
+                watch.content, watch.alive = None, now
 
     def deafest(self) -> tuple[str, float]:
         """Path and age, in seconds, of the watch that has heard nothing for longest; of no watch: an age of 0."""

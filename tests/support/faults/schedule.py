@@ -49,13 +49,15 @@ class Kind(StrEnum):
     """Every second event of the watch is lost."""
     MERGE = "merge"
     """Events are held back, and only the last one of each object is told."""
+    LAG = "lag"
+    """Each event of the watch is told late, and the next one after it."""
     AWAY = "away"
     """The API server is away for a while: all connections end, none is accepted."""
 
 
 WRITES = (Kind.KILL_BEFORE, Kind.KILL_AFTER, Kind.CONFLICT, Kind.BUSY, Kind.ERROR, Kind.CUT, Kind.DELAY)
 READS = (Kind.KILL_BEFORE, Kind.BUSY, Kind.ERROR, Kind.CUT, Kind.DELAY)
-WATCHES = (Kind.GONE, Kind.BROKEN_410, Kind.BROKEN_500, Kind.DEAF, Kind.DROP, Kind.MERGE, Kind.CUT)
+WATCHES = (Kind.GONE, Kind.BROKEN_410, Kind.BROKEN_500, Kind.DEAF, Kind.DROP, Kind.MERGE, Kind.LAG, Kind.CUT)
 
 _FAULT = re.compile(r"(?P<kind>[a-z0-9-]+)@(?P<request>[A-Za-z-]+)#(?P<ordinal>\d+)(?:~(?P<back>\d+))?")
 

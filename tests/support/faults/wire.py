@@ -287,6 +287,8 @@ def _altered(told: AsyncIterator[bytes], kind: Kind | None) -> AsyncIterator[byt
             return _some(told, 0)
         case Kind.MERGE:
             return _merged(told)
+        case Kind.LAG:
+            return _lagging(told)
         case _:
             return told
 
@@ -311,6 +313,12 @@ async def _some(told: AsyncIterator[bytes], each: int) -> AsyncIterator[bytes]:
         count += 1
         if each and count % each:
             yield line
+
+
+async def _lagging(told: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async for line in told:
+        await asyncio.sleep(DELAY_SECONDS)
+        yield line
 
 
 async def _merged(told: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

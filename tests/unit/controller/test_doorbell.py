@@ -36,8 +36,16 @@ def hearing(clock):
     return Hearing(frozenset({"pods", "jobs"}), monotonic=clock)
 
 
+class Stream:
+    total_bytes = 0
+    ended = False
+
+    def is_eof(self):
+        return self.ended
+
+
 def answer(status=200):
-    return SimpleNamespace(status=status, content=SimpleNamespace(total_bytes=0))
+    return SimpleNamespace(status=status, content=Stream())
 
 
 def begins(hearing, url):
@@ -56,6 +64,17 @@ def test_a_watch_on_which_bookmarks_come_is_heard(hearing, clock):
         watched.content.total_bytes += 200
         hearing.look()
         assert hearing.deafest() == ("/api/v1/pods", 0.0)
+
+
+def test_a_watch_that_the_server_ends_is_heard(hearing, clock):
+    watched = begins(hearing, PODS)
+    clock.now += 60
+    watched.content.ended = True
+    hearing.look()
+    assert hearing.deafest() == ("/api/v1/pods", 0.0)
+    clock.now += 60
+    hearing.look()
+    assert hearing.deafest() == ("/api/v1/pods", 60.0), "once"
 
 
 def test_a_watch_that_was_answered_and_tells_nothing_is_deaf(hearing, clock):
