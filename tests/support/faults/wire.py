@@ -271,6 +271,8 @@ class Line:
                 if self._unreachable():
                     return _abort(request)
                 await told.write(line + b"\n")
+            if kind is Kind.DEAF:
+                await self.dead.wait()  # not even the end is told
             if kind is Kind.CUT:
                 return _abort(request)
             await told.write_eof()
