@@ -82,7 +82,7 @@ async def begins(control_plane, cluster, tmp_path, hasty):
             kubeconfig.write_text(yaml.safe_dump(config(line.url)))
             rang, ends = set(), []
             bell = Doorbell(
-                lambda key: rang.add(key.name),
+                lambda key, _: rang.add(key.name),
                 lambda _: None,
                 namespaces=(cluster.namespace,),
                 kubeconfig=str(kubeconfig),

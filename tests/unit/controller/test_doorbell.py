@@ -166,7 +166,7 @@ async def test_kinds_that_may_have_been_installed_since_are_looked_for_again(tmp
         if len(ends) == 2:
             loop.call_soon_threadsafe(twice.set)
 
-    bell = Doorbell(lambda _: None, lambda _: None, namespaces=None, kubeconfig=str(kubeconfig), ended=ended)
+    bell = Doorbell(lambda _, __: None, lambda _: None, namespaces=None, kubeconfig=str(kubeconfig), ended=ended)
     bell.start()
     try:
         async with asyncio.timeout(20):
