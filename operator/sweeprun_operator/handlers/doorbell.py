@@ -145,10 +145,9 @@ class Doorbell:
         if self._stopping.is_set():
             return None
         connection = await Connection.open(self._kubeconfig)
-        heart = asyncio.create_task(self._heartbeat())
         async with session(connection, self.hearing) as opened:
-            try:
-                await kopf.operator(
+            work = asyncio.create_task(
+                kopf.operator(
                     registry=make_registry(self._ring, self._tell, login_once(connection.server, opened)),
                     settings=make_settings(),
                     namespaces=self._namespaces or (),
@@ -156,39 +155,53 @@ class Doorbell:
                     standalone=True,
                     stop_flag=self._stop_flag,
                 )
-            finally:
-                heart.cancel()
-                (told,) = await asyncio.gather(heart, return_exceptions=True)
+            )
+            heart = asyncio.create_task(self._heartbeat(opened))
+            await asyncio.wait([work, heart], return_when=asyncio.FIRST_COMPLETED)
+            self._stop_flag.set()
+            await asyncio.wait([work], timeout=HANG_UP_SECONDS)
+            for task in (work, heart):
+                task.cancel()
+            (ended, told) = await asyncio.gather(work, heart, return_exceptions=True)
         # TLS connections close in some turns of the loop after their session, and aiohttp has nothing to wait for.
         await asyncio.sleep(TLS_SECONDS)
+        if isinstance(ended, Exception):
+            raise ended
         return told if isinstance(told, tuple) else None
 
-    async def _heartbeat(self) -> tuple[End, str]:
-        began = time.monotonic()
-        assert self._stop_flag is not None
+    async def _heartbeat(self, opened: aiohttp.ClientSession) -> tuple[End, str]:
+        """Until there is a reason to end."""
+        began, closed = time.monotonic(), 0
         while True:
             self._beat = time.monotonic()
             self.hearing.look()
+            # kopf that dies of one watch closes its session, and the others may wait for another login for ever
+            closed = closed + 1 if opened.closed else 0
+            if closed > HANG_UP_SECONDS:
+                status = self.hearing.refused
+                return reason_of_status(status), f"kopf gave up after an answer of {status} and did not end"
             if self._beat - began > DEAF_SECONDS:
                 path, age = self.hearing.deafest()
                 unknown = self.hearing.unasked(began)
-                if age > DEAF_SECONDS or unknown:
-                    self._stop_flag.set()
-                    if age > DEAF_SECONDS:
-                        return End.DEAF, f"the watch of {path} has heard nothing for {age:.0f} s"
+                if age > DEAF_SECONDS:
+                    return End.DEAF, f"the watch of {path} has heard nothing for {age:.0f} s"
+                if unknown:
                     return End.KIND_UNKNOWN, f"the API server did not know {', '.join(sorted(unknown))}"
             await asyncio.sleep(HEARTBEAT_SECONDS)
 
 
 def reason_of(error: Exception) -> End:
-    status = getattr(error, "status", None)  # of an answer of the API server, as kopf raises it
-    if isinstance(error, kopf.LoginError) or status == 401:
+    if isinstance(error, kopf.LoginError):
         return End.UNAUTHORIZED
     if isinstance(error, (aiohttp.ClientConnectionError, OSError)):
         return End.UNREACHABLE
-    if not isinstance(status, int):
+    return reason_of_status(getattr(error, "status", None))  # of an answer of the API server, as kopf raises it
+
+
+def reason_of_status(status: int | None) -> End:
+    if status is None:
         return End.OTHER
-    known = {403: End.FORBIDDEN, 410: End.EXPIRED}
+    known = {401: End.UNAUTHORIZED, 403: End.FORBIDDEN, 410: End.EXPIRED}
     return known.get(status, End.SERVER_ERROR if status >= 500 else End.REFUSED)
 
 

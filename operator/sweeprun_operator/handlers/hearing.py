@@ -31,6 +31,8 @@ class Hearing:
         self._monotonic = monotonic
         self._watches: dict[str, _Watch] = {}
         """By path: a kind in a namespace, or in all."""
+        self.refused: int | None = None
+        """Status of the last answer about one of them that was none."""
 
     def asks(self, url: URL) -> None:
         """A request leaves. A list comes before each first watch, so that one which is refused counts as deaf too."""
@@ -40,6 +42,8 @@ class Hearing:
 
     def answered(self, url: URL, answer: aiohttp.ClientResponse) -> None:
         watch = self._watches.get(url.path)
+        if watch is not None and answer.status >= 400:
+            self.refused = answer.status
         if watch is not None and url.query.get("watch") == "true" and answer.status == 200:
             self.look()
             watch.content, watch.heard = answer.content, 0
