@@ -11,6 +11,10 @@ TYPED := protocol volume operator/sweeprun_operator trainer_entrypoint cli
 PYTEST := $(BIN)/python -m pytest
 # Arguments for pytest, as in: make test-unit ARGS='-k manifest -x'
 ARGS ?=
+# How many tests run at once: as many as there are processors, and of those that mostly wait one more; 0: one after another.
+CPUS := $(shell nproc 2>/dev/null || echo 2)
+UNIT_WORKERS ?= $(CPUS)
+INTEGRATION_WORKERS ?= $(shell echo $$(( $(CPUS) + 1 )))
 
 .PHONY: help
 help: ## this list
@@ -56,7 +60,7 @@ test: lint verify test-unit test-contract test-integration ## everything that ne
 
 .PHONY: test-unit
 test-unit: install ## pure tests, seconds
-	$(PYTEST) tests/unit $(ARGS)
+	$(PYTEST) tests/unit -n $(UNIT_WORKERS) $(ARGS)
 
 .PHONY: test-contract
 test-contract: install ## models, CRD, chart, docs and import rules agree
@@ -64,7 +68,8 @@ test-contract: install ## models, CRD, chart, docs and import rules agree
 
 .PHONY: test-integration
 test-integration: install ## against a real kube-apiserver and etcd, built once where they are not on PATH
-	control_plane=$$(hack/control-plane.sh); PATH="$$control_plane:$$PATH" $(PYTEST) tests/integration $(ARGS)
+	control_plane=$$(hack/control-plane.sh); PATH="$$control_plane:$$PATH" $(PYTEST) tests/integration \
+	  -n $(INTEGRATION_WORKERS) --dist loadfile $(ARGS)
 
 .PHONY: bench
 bench: install ## speed and memory of validation beside their targets, on a quiet machine (ARGS=torch_files: one subject)
