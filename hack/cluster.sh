@@ -146,6 +146,7 @@ prepare() {
   image=$("$here/images.sh" node | tail -1)
   if built_here "$image"; then "$here/images.sh" training-operator >/dev/null; else "$here/cluster-programs.sh" client; fi
   "$here/images.sh" bases >/dev/null
+  "$here/cluster-programs.sh" queue
   say "prepared"
 }
 

@@ -35,6 +35,7 @@ trap 'exit 143' TERM
 rm -rf "$kept"
 mkdir -p "$kept"
 "$here/cluster.sh" up
+"$here/cluster-programs.sh" queue
 
 # Most of a story is waiting: several are told at once, those of the node that is lost one after the other beside them.
 # Those that stop an operator or measure times come afterwards.

@@ -11,7 +11,7 @@ use_from_path() { # PROGRAM PATTERN COMMAND...: links a program on PATH if its v
 }
 
 go_ready() {
-  need go "install Go 1.24 or newer: the programs of the test cluster are built from their Go modules"
+  need go "install Go 1.25 or newer: the programs of the test cluster are built from their Go modules"
 }
 
 build_kubernetes() { # PROGRAM
@@ -33,6 +33,11 @@ build_etcd() {
 build_pause() {
   go_ready
   (cd "$root/hack/go/pause" && CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w' -o "$bin/pause" .)
+}
+
+build_kueue() {
+  go_ready
+  (cd "$root/hack/go/kueue" && CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w' -o "$bin/" sigs.k8s.io/kueue/cmd/kueue)
 }
 
 build_module() { # PACKAGE@VERSION
@@ -65,6 +70,7 @@ program() { # NAME
     training-operator.v1)
       once "$1" "$TRAINING_OPERATOR_VERSION" build_module \
         "github.com/kubeflow/training-operator/cmd/training-operator.v1@v$TRAINING_OPERATOR_VERSION" ;;
+    kueue) once "$1" "$KUEUE_VERSION" build_kueue ;;
     *) die "no such program: $1" ;;
   esac
 }

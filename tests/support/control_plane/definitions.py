@@ -21,19 +21,21 @@ PYTORCHJOBS = "kubeflow.org_pytorchjobs.yaml"
 
 def install(cluster: Cluster) -> None:
     """Both CRDs, served when this returns."""
-    paths = [*sorted((ROOT / "crds").glob("*.yaml")), pytorchjobs()]
-    for path in paths:
-        definition = _load(path)
-        cluster.call("POST", CRDS, json=definition)
-        _wait_served(cluster, definition)
+    for path in [*sorted((ROOT / "crds").glob("*.yaml")), pytorchjobs()]:
+        serve(cluster, _load(path))
+
+
+def serve(cluster: Cluster, definition: Raw) -> None:
+    cluster.call("POST", CRDS, json=definition)
+    _wait_served(cluster, definition)
 
 
 def pytorchjobs() -> Path:
     """The CRD as training-operator ships it, kept in the cache. Raises ControlPlaneError where it cannot be had."""
-    version = _version()
-    kept = CACHE / "manifests" / f"training-operator-v{version}" / PYTORCHJOBS
+    number = version("TRAINING_OPERATOR_VERSION")
+    kept = CACHE / "manifests" / f"training-operator-v{number}" / PYTORCHJOBS
     if not kept.exists():
-        source = _module(version) / "manifests" / "base" / "crds" / PYTORCHJOBS
+        source = module("github.com/kubeflow/training-operator", number) / "manifests" / "base" / "crds" / PYTORCHJOBS
         kept.parent.mkdir(parents=True, exist_ok=True)
         partial = kept.with_suffix(".partial")
         shutil.copyfile(source, partial)
@@ -41,18 +43,20 @@ def pytorchjobs() -> Path:
     return kept
 
 
-def _version() -> str:
-    found = re.search(r"^TRAINING_OPERATOR_VERSION=(\S+)$", (ROOT / "hack" / "versions.env").read_text(), re.MULTILINE)
+def version(name: str) -> str:
+    """As hack/versions.env has it."""
+    found = re.search(rf"^{name}=(\S+)$", (ROOT / "hack" / "versions.env").read_text(), re.MULTILINE)
     if found is None:
-        raise ControlPlaneError("hack/versions.env names no TRAINING_OPERATOR_VERSION")
+        raise ControlPlaneError(f"hack/versions.env names no {name}")
     return found.group(1)
 
 
-def _module(version: str) -> Path:
+def module(path: str, number: str) -> Path:
+    """Where the source of a Go module lies."""
     if shutil.which("go") is None:
-        raise ControlPlaneError("go is not on PATH: the CRD of PyTorchJob comes from training-operator's Go module")
+        raise ControlPlaneError(f"go is not on PATH: CRDs come from the Go module {path}")
     answer = subprocess.run(
-        ["go", "mod", "download", "-json", f"github.com/kubeflow/training-operator@v{version}"],
+        ["go", "mod", "download", "-json", f"{path}@v{number}"],
         capture_output=True,
         text=True,
         cwd=CACHE,  # outside of any module, whose go.mod would have a say

@@ -55,7 +55,7 @@ def running(*, start_seconds: float = START_SECONDS) -> Iterator[ControlPlane]:
         directory = Path(name)
         # Ports are free until somebody takes them: one starter at a time, until both listen.
         with _starting():
-            etcd_port, peer_port, api_port = _free_ports(3)
+            etcd_port, peer_port, api_port = free_ports(3)
             etcd = _etcd(directory, etcd_port, peer_port)
             stack.callback(etcd.stop)
             token = secrets.token_hex(16)
@@ -158,7 +158,7 @@ def _starting() -> Iterator[None]:
         yield
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     with contextlib.ExitStack() as stack:
         found = []
         for _ in range(count):
