@@ -63,16 +63,16 @@ def active(cluster, name, count):
     cluster.patch("PyTorchJob", name, {"status": {"replicaStatuses": statuses}}, subresource="/status")
 
 
-def urgent(cluster, queue):
-    """Somebody else's job, of a higher priority, that needs the whole queue."""
+def others(cluster, queue, *, priority):
+    """Somebody else's job that needs the whole queue."""
     container = {"name": "pytorch", "image": "none", "resources": {"limits": {"nvidia.com/gpu": "2"}}}
-    labels = {QUEUE_LABEL: QUEUE, PRIORITY_LABEL: queue.priority(1000)}
+    labels = {QUEUE_LABEL: QUEUE, PRIORITY_LABEL: queue.priority(priority)}
     master = {"replicas": 1, "template": {"spec": {"containers": [container]}}}
     cluster.create(
         {
             "apiVersion": "kubeflow.org/v1",
             "kind": "PyTorchJob",
-            "metadata": {"name": "urgent", "labels": labels},
+            "metadata": {"name": "others", "labels": labels},
             "spec": {"pytorchReplicaSpecs": {"Master": master}},
         }
     )
@@ -100,7 +100,7 @@ async def test_a_run_waits_for_its_queue_without_a_timer_and_starts_when_it_is_a
     story.advance(TEN_DAYS)
     assert (await story.settle()).after_seconds is None
     assert story.status["current"]["state"] == "Starting"
-    assert cluster.list("Pod") == [cluster.get("Pod", "run-p0-0")]
+    assert [pod["metadata"]["name"] for pod in cluster.list("Pod")] == ["run-p0-0"]
     queue.give(gpu="2")
     await runs(story)
     assert story.condition("Suspended")["status"] == "False"
@@ -113,10 +113,10 @@ async def test_a_preempted_run_queues_again_and_goes_on_from_its_checkpoint(tell
     story = tell(limits={"maxDisruptions": 1, "maxFailures": 1, "maxNeverStarted": 1})
     await is_made(story)
     await runs(story)
-    urgent(cluster, queue)
+    others(cluster, queue, priority=1000)
     is_preempted(cluster, "run-a0")
     await is_taken_down(story, queue)
-    is_admitted(cluster, "urgent")
+    is_admitted(cluster, "others")
 
     second = await is_made(story, 1, RESUME)
     await story.settle()
@@ -126,7 +126,7 @@ async def test_a_preempted_run_queues_again_and_goes_on_from_its_checkpoint(tell
     assert (await story.settle()).after_seconds is None
     assert is_suspended(cluster, "run-a1")
 
-    cluster.delete("PyTorchJob", "urgent")
+    cluster.delete("PyTorchJob", "others")
     queue.collect_garbage()
     await runs(story, 1)
     first = story.status["history"][0]
@@ -136,15 +136,16 @@ async def test_a_preempted_run_queues_again_and_goes_on_from_its_checkpoint(tell
     assert "Waiting" not in [event["reason"] for event in cluster.events_of("run")], "no backoff"
 
 
-async def test_a_run_of_the_highest_priority_is_left_alone(tell, cluster):
+async def test_a_run_that_nobody_outranks_is_left_alone(tell, cluster):
     """The twin of the preemption: the other job waits."""
     queue = Queue.make(cluster, QUEUE, gpu="2")
     story = tell()
     await is_made(story)
     await runs(story)
-    urgent(cluster, queue)
-    cluster.patch("PyTorchJob", "urgent", {"metadata": {"labels": {PRIORITY_LABEL: queue.priority(0)}}})
-    assert is_suspended(cluster, "urgent")
+    others(cluster, queue, priority=0)
+    eventually(lambda: queue.is_pending("others"), "Kueue has looked at the other job", timeout=60)
+    assert is_suspended(cluster, "others")
+    assert not is_suspended(cluster, "run-a0")
     await story.settle()
     assert story.status["current"]["state"] == "Running"
 

@@ -63,6 +63,14 @@ class Queue:
         found: list[Raw] = self.cluster.call("GET", path)["items"]
         return found
 
+    def is_pending(self, job: str) -> bool:
+        """Kueue has tried to find quota for it in vain."""
+        found = [one for one in self.workloads() if one["metadata"]["ownerReferences"][0]["name"] == job]
+        conditions = [condition for one in found for condition in one.get("status", {}).get("conditions", [])]
+        return any(
+            (one["type"], one["status"], one["reason"]) == ("QuotaReserved", "False", "Pending") for one in conditions
+        )
+
     def collect_garbage(self) -> None:
         """Workloads go with their jobs, once Kueue has let go of them."""
         owners = {one["metadata"]["uid"] for kind in ("PyTorchJob", "Job") for one in self.cluster.list(kind)}
