@@ -11,6 +11,8 @@ from typing import Any
 
 from sweeprun_operator.api.status import Cause
 from sweeprun_operator.cluster.observe import REPLICA_INDEX_LABEL, REPLICA_TYPE_LABEL
+from sweeprun_operator.core.classify import DELETION_SECONDS
+from sweeprun_operator.core.failures import DOUBT_SECONDS
 from sweeprun_protocol.keys import NUMBER_LABEL, ROLE_ATTEMPT, ROLE_LABEL
 
 Raw = dict[str, Any]
@@ -28,7 +30,7 @@ class Signal:
     started: bool = True
     """All pods of the attempt had run before."""
     scene: Raw = field(default_factory=dict)
-    """Of the workload, and how often it was looked at before."""
+    """Of the workload, and the seconds since somebody doubted first."""
 
 
 def pod(
@@ -165,7 +167,9 @@ SIGNALS: dict[str, Signal] = {
         pod("Running", running(), reason="NodeLost", message="Node node-2 which was running pod is unresponsive"), None
     ),
     "own memory limit": Signal(pod("Failed", ended(137, "OOMKilled")), Cause.OOM_KILLED),
-    "own memory limit, reason lost": Signal(pod("Failed", ended(137)), Cause.APPLICATION),
+    "own memory limit, reason lost": Signal(
+        pod("Failed", ended(137)), Cause.APPLICATION, scene={"looked": DOUBT_SECONDS}
+    ),
     "node out of memory and evicted": Signal(
         pod("Failed", ended(137, "OOMKilled"), reason="Evicted", message=PRESSURE, disruption=BY_KUBELET),
         Cause.KUBELET,
@@ -179,7 +183,9 @@ SIGNALS: dict[str, Signal] = {
         ),
         Cause.DEADLINE,
     ),
-    "deleted by somebody": Signal(pod("Running", running(), deleted=True), Cause.POD_LOST, scene={"looked": True}),
+    "deleted by somebody": Signal(
+        pod("Running", running(), deleted=True), Cause.POD_LOST, scene={"looked": DELETION_SECONDS}
+    ),
     "deleted by force, slot refilled": Signal(pod("Running", running(), uid="another"), Cause.POD_REPLACED),
     "kubelet admission": Signal(
         pod(
@@ -196,7 +202,9 @@ SIGNALS: dict[str, Signal] = {
         Cause.KUBELET,
     ),
     "program killed or crashed": Signal(
-        pod("Failed", ended(139, message="Fatal Python error: Segmentation fault")), Cause.APPLICATION
+        pod("Failed", ended(139, message="Fatal Python error: Segmentation fault")),
+        Cause.APPLICATION,
+        scene={"looked": DOUBT_SECONDS},
     ),
     "preemption by Kueue": Signal(None, Cause.QUEUE_SUSPENDED, scene={"suspended": True}),
 }

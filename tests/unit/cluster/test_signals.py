@@ -14,7 +14,7 @@ from support.observations import make_scene, make_workload, seconds_ago
 from support.signals import NAME, NODE, SIGNALS, Signal, ended, pod, running
 from sweeprun_operator.api.status import MAX_EVIDENCE, Cause, Doubt
 from sweeprun_operator.cluster.observe import attempt_pods
-from sweeprun_operator.core.classify import DELETION_SECONDS, KINDS, classify
+from sweeprun_operator.core.classify import KINDS, classify
 from sweeprun_operator.core.scene import Scene
 from sweeprun_operator.core.verdicts import Ended, GoesOn
 from sweeprun_operator.core.witnesses import witnesses
@@ -26,7 +26,8 @@ ROWS = re.findall(r"^\| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", TEXT, re.MULTILINE)[
 def scene_of(signal: Signal) -> Scene:
     raws = [pod("Running", running(), slot="master-0", uid="uid-a0-master-0")]
     raws += [signal.pod] if signal.pod is not None else []
-    doubt = Doubt(since=seconds_ago(DELETION_SECONDS)) if signal.scene.get("looked") else None
+    doubted = signal.scene.get("looked")
+    doubt = Doubt(since=seconds_ago(doubted)) if doubted is not None else None
     return make_scene(
         *attempt_pods(copy.deepcopy(raws)),
         all_ran=signal.started,

@@ -39,7 +39,7 @@ def test_every_child_names_the_run_as_its_controller():
     world = World(init=make_init()).settle().answer(make_report(0, Outcome.INIT_REQUIRED))
     world.answer_unseen(make_report(0, Outcome.FRESH), role=Role.INIT)
     world.settle().later(2).start_pods().interrupt().go_on(make_resume(1, 500))
-    assert len(world.manifests) == 5
+    assert [name.removeprefix("digits-lr-0-") for name in world.manifests] == ["p0", "i0", "a0", "s0", "p1", "a1"]
     for name, manifest in world.manifests.items():
         (owner,) = manifest["metadata"]["ownerReferences"]
         assert (owner["uid"], owner["controller"]) == (world.run.metadata.uid, True), name
