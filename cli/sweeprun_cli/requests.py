@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from sweeprun_operator.api.spec import RequestAction
-from sweeprun_operator.api.status import ConditionType, State
+from sweeprun_operator.api.status import Condition, ConditionType, State
 from sweeprun_operator.cluster.gateway import Raw
 
 from .cluster.connection import Connection, ask
@@ -78,11 +78,10 @@ def suspend(
     def held(run: Run) -> str | None:
         if run.status.current is not None and run.status.current.state is State.FINISHED:
             return "the run has ended"
-        found = run.status.condition(ConditionType.SUSPENDED)
-        is_held = run.status.is_true(ConditionType.SUSPENDED) and found is not None
-        return found.message if is_held and found is not None and found.reason == "SuspendedBySpec" else None
+        found = _suspension(run)
+        return found.message if found is not None else None
 
-    _suspend(Place(namespace, context, kubeconfig), name, True, held, timeout if wait else None)
+    _ask(Place(namespace, context, kubeconfig), name, {"suspend": True}, held, timeout if wait else None)
 
 
 def resume(
@@ -96,15 +95,19 @@ def resume(
     """Go on with a suspended run."""
 
     def goes_on(run: Run) -> str | None:
-        found, current = run.status.condition(ConditionType.SUSPENDED), run.status.current
-        by_spec = run.status.is_true(ConditionType.SUSPENDED) and found is not None
-        held = (by_spec and found is not None and found.reason == "SuspendedBySpec") or (
-            current is not None and current.state is State.HELD
-        )
+        current = run.status.current
+        held = _suspension(run) is not None or (current is not None and current.state is State.HELD)
         seen = run.status.observed_generation >= run.generation
         return f"it is {run.row.phase}" if seen and not held else None
 
-    _suspend(Place(namespace, context, kubeconfig), name, False, goes_on, timeout if wait else None)
+    _ask(Place(namespace, context, kubeconfig), name, {"suspend": False}, goes_on, timeout if wait else None)
+
+
+def _suspension(run: Run) -> Condition | None:
+    """The condition that says that spec.suspend holds the run, where it is true."""
+    found = run.status.condition(ConditionType.SUSPENDED)
+    by_spec = found is not None and found.reason == "SuspendedBySpec"
+    return found if by_spec and run.status.is_true(ConditionType.SUSPENDED) else None
 
 
 def _request(place: Place, name: str, action: RequestAction, step: int | None, timeout: float | None) -> None:
@@ -120,11 +123,7 @@ def _request(place: Place, name: str, action: RequestAction, step: int | None, t
             raise CommandError(Exit.REFUSED, f"the operator says: {last.message}")
         return last.message
 
-    async def work(connection: Connection) -> str:
-        await connection.change(name, lambda _: {"spec": {"request": body}})
-        return await _outcome(connection, name, handled, timeout)
-
-    typer.echo(neutral(f"{name}: {ask(place, work)}"))
+    _ask(place, name, {"request": body}, handled, timeout)
 
 
 def is_refusal(message: str, action: RequestAction) -> bool:
@@ -132,9 +131,11 @@ def is_refusal(message: str, action: RequestAction) -> bool:
     return message.startswith(f"{action} refused")
 
 
-def _suspend(place: Place, name: str, wanted: bool, handled: Handled, timeout: float | None) -> None:
+def _ask(place: Place, name: str, spec: Raw, handled: Handled, timeout: float | None) -> None:
+    """Merge `spec` into the run's and tell what became of it."""
+
     async def work(connection: Connection) -> str:
-        await connection.change(name, lambda _: {"spec": {"suspend": wanted}})
+        await connection.change(name, {"spec": spec})
         return await _outcome(connection, name, handled, timeout)
 
     typer.echo(neutral(f"{name}: {ask(place, work)}"))

@@ -80,12 +80,11 @@ class Connection(KubernetesGateway):
             "charts/sweeprun there, or choose another --context",
         )
 
-    async def change(self, name: str, patch: Callable[[Raw], Raw]) -> Raw:
-        """Merge `patch(run)` into the run as it was read: what somebody else changed meanwhile is read again."""
+    async def change(self, name: str, patch: Raw) -> Raw:
+        """Merge `patch` into the run as it was read: what somebody else changed meanwhile is read again."""
         for _ in range(CHANGE_TRIES):
             raw = await self.run_named(name)
-            body = patch(raw)
-            body["metadata"] = {"resourceVersion": sub(raw, "metadata").get("resourceVersion")}
+            body = {**patch, "metadata": {"resourceVersion": sub(raw, "metadata").get("resourceVersion")}}
             path = f"{_GROUP_PATH}/namespaces/{self.namespace}/{PLURAL}/{name}"
             try:
                 query = {"fieldManager": "sweeprun-cli"}
