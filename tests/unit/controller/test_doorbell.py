@@ -19,18 +19,6 @@ PODS, JOBS = URL("http://s/api/v1/pods?limit=500"), URL("http://s/apis/batch/v1/
 WATCH = {"watch": "true", "allowWatchBookmarks": "true"}
 
 
-class Hand:
-    now = 50.0
-
-    def __call__(self):
-        return self.now
-
-
-@pytest.fixture
-def clock():
-    return Hand()
-
-
 @pytest.fixture
 def hearing(clock):
     return Hearing(frozenset({"pods", "jobs"}), monotonic=clock)

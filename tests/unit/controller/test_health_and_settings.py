@@ -20,18 +20,6 @@ WELL = (lambda: 0.0, lambda: ("/pods", 70.0))
 """The doorbell's loop turns, and each watch had a bookmark."""
 
 
-class Hand:
-    now = 50.0
-
-    def __call__(self):
-        return self.now
-
-
-@pytest.fixture
-def clock():
-    return Hand()
-
-
 @pytest.fixture
 def health(clock):
     return Health(monotonic=clock, resync_seconds=180)
