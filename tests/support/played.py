@@ -26,6 +26,19 @@ def owned_by(owner: Raw) -> list[Raw]:
     return [{**reference, "controller": True}]
 
 
+def container_status(pod: Raw, state: Raw) -> Raw:
+    """Of its first container."""
+    container = pod["spec"]["containers"][0]
+    return {
+        "name": container["name"],
+        "image": container["image"],
+        "imageID": "",
+        "ready": "running" in state,
+        "restartCount": 0,
+        "state": state,
+    }
+
+
 @dataclass(frozen=True)
 class Played:
     cluster: Cluster
@@ -112,15 +125,7 @@ class Played:
     def container(self, pod: str, state: Raw) -> Raw:
         spec = self.cluster.get("Pod", pod)
         assert spec is not None
-        container = spec["spec"]["containers"][0]
-        return {
-            "name": container["name"],
-            "image": container["image"],
-            "imageID": "",
-            "ready": "running" in state,
-            "restartCount": 0,
-            "state": state,
-        }
+        return container_status(spec, state)
 
     def status(self, pod: str, body: Raw) -> None:
         self.cluster.patch("Pod", pod, {"status": body}, subresource="/status")

@@ -8,18 +8,16 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
+from support.played import NODE, container_status, now, owned_by
 from sweeprun_protocol.keys import NAME_LABEL, NUMBER_LABEL, ROLE_ATTEMPT, ROLE_LABEL
 from sweeprun_protocol.layout import step_name
 from sweeprun_protocol.prepare import CheckpointRef, PrepareReport
 from sweeprun_protocol.reasons import Format, Outcome, StartReason
 
 from .client import AT_ONCE, Bare, Raw, RefusedError
-
-NODE = "node-1"
 
 
 class Kubelets:
@@ -99,7 +97,7 @@ class Kubelets:
             "Pod",
             meta["namespace"],
             pod["metadata"]["name"],
-            {"phase": "Succeeded", "containerStatuses": [container(pod, state)]},
+            {"phase": "Succeeded", "containerStatuses": [container_status(pod, state)]},
         )
 
     async def _start(self, job: Raw) -> None:
@@ -121,7 +119,7 @@ class Kubelets:
             "startTime": now(),
             "podIP": "127.0.0.1",
             "podIPs": [{"ip": "127.0.0.1"}],
-            "containerStatuses": [container(pod, state)],
+            "containerStatuses": [container_status(pod, state)],
         }
         await self._bare.status("Pod", meta["namespace"], meta["name"], status)
         self.running[meta["namespace"], meta["name"]] = time.monotonic()
@@ -131,7 +129,7 @@ class Kubelets:
         meta = pod["metadata"]
         if pod["status"].get("phase") == "Running":
             state = {"terminated": {**ended(143), "reason": "Error"}}
-            status = {"phase": "Failed", "containerStatuses": [container(pod, state)]}
+            status = {"phase": "Failed", "containerStatuses": [container_status(pod, state)]}
             await self._bare.status("Pod", meta["namespace"], meta["name"], status)
         await self._bare.delete("Pod", meta["namespace"], meta["name"])
 
@@ -144,18 +142,11 @@ class Kubelets:
 
     async def _pod(self, owner: Raw, name: str, template: Raw, labels: dict[str, str] | None = None) -> Raw:
         meta, given = owner["metadata"], template.get("metadata") or {}
-        reference = {
-            "apiVersion": owner["apiVersion"],
-            "kind": owner["kind"],
-            "name": meta["name"],
-            "uid": meta["uid"],
-            "controller": True,
-        }
         metadata = {
             "name": name,
             "labels": {**(given.get("labels") or {}), **(labels or {})},
             "annotations": given.get("annotations") or {},
-            "ownerReferences": [reference],
+            "ownerReferences": owned_by(owner),
         }
         spec = {key: value for key, value in template["spec"].items() if key != "priorityClassName"}
         body = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {**spec, "nodeName": NODE}}
@@ -182,21 +173,5 @@ def answer(meta: Raw) -> PrepareReport:
     )
 
 
-def container(pod: Raw, state: Raw) -> Raw:
-    spec = pod["spec"]["containers"][0]
-    return {
-        "name": spec["name"],
-        "image": spec["image"],
-        "imageID": "",
-        "ready": "running" in state,
-        "restartCount": 0,
-        "state": state,
-    }
-
-
 def ended(code: int) -> Raw:
     return {"exitCode": code, "reason": "Completed", "startedAt": now(), "finishedAt": now()}
-
-
-def now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
