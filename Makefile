@@ -42,6 +42,7 @@ lint: install ## style, types and import rules
 	$(BIN)/ruff format --check
 	$(BIN)/mypy $(TYPED)
 	$(BIN)/lint-imports
+	$(BIN)/vermin --target=3.9- --violations --no-tips --quiet protocol volume trainer_entrypoint
 	@if command -v shellcheck >/dev/null; then shellcheck -x hack/*.sh .ci/run; \
 	else echo 'skipped: shellcheck is not installed'; fi
 

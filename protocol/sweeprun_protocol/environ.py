@@ -37,6 +37,8 @@ RESUME_ARGS = "SWEEPRUN_RESUME_ARGS"
 GRACE_SECONDS = "SWEEPRUN_GRACE_SECONDS"
 SLOTS = "SWEEPRUN_SLOTS"
 """All slots of the attempt, comma separated: the master waits for their end records."""
+STALL_SECONDS = "SWEEPRUN_STALL_SECONDS"
+"""spec.limits.stallTimeoutSeconds; absent: a command may be silent for ever."""
 PYTHON_PATH = "SWEEPRUN_PYTHON"
 """Interpreter chosen by spec.entrypoint.pythonPath; absent: the trampoline searches."""
 INIT_DIR = "SWEEPRUN_INIT_DIR"
@@ -68,6 +70,7 @@ class RunEnvironment:
     resume_digest: Optional[str]
     resume_format: Optional[str]
     resume_args: str
+    stall_seconds: Optional[int] = None
 
     def encode(self) -> dict[str, str]:
         """Variables in a fixed order; those of the pod itself come by the downward API and are not here."""
@@ -87,6 +90,7 @@ class RunEnvironment:
             RESUME_DIGEST: self.resume_digest,
             RESUME_FORMAT: self.resume_format,
             RESUME_ARGS: self.resume_args,
+            STALL_SECONDS: _text(self.stall_seconds),
         }
         return {name: value for name, value in values.items() if value is not None}
 
@@ -115,6 +119,7 @@ class RunEnvironment:
             resume_digest=environ.get(RESUME_DIGEST) or None,
             resume_format=environ.get(RESUME_FORMAT) or None,
             resume_args=environ.get(RESUME_ARGS, ""),
+            stall_seconds=_integer(environ, STALL_SECONDS) if environ.get(STALL_SECONDS) else None,
         )
 
 

@@ -26,6 +26,7 @@ RESUMED = RunEnvironment(
     resume_digest="sha256:" + "0" * 64,
     resume_format="SweepRun",
     resume_args="--resume-from x",
+    stall_seconds=600,
 )
 FRESH = dataclasses.replace(
     RESUMED,
@@ -36,6 +37,7 @@ FRESH = dataclasses.replace(
     resume_digest=None,
     resume_format=None,
     resume_args="",
+    stall_seconds=None,
 )
 POD = {
     environ.REPLICA_TYPE: "Worker",

@@ -39,7 +39,7 @@ class Row:
     @property
     def master(self) -> PodState:
         """The error of a program is believed once its peers have ended as well."""
-        return STOPPED_MASTER if self.cause is Cause.APPLICATION else RUNNING_MASTER
+        return STOPPED_MASTER if self.cause in (Cause.APPLICATION, Cause.STALLED) else RUNNING_MASTER
 
 
 def worker(exit_code: int | None = None, **fields: Any) -> PodState:
@@ -271,7 +271,7 @@ FAILED = [
         "RuntimeError: CUDA error",
     ),
     Row("the ranks did not agree", worker(ExitCode.NO_AGREEMENT), Cause.APPLICATION, Kind.FAILURE, "did not agree"),
-    Row("no progress", worker(ExitCode.STALLED), Cause.APPLICATION, Kind.FAILURE, "stall limit"),
+    Row("no progress", worker(ExitCode.STALLED), Cause.STALLED, Kind.FAILURE, "limits.stallTimeoutSeconds"),
 ]
 
 OURS = [

@@ -13,6 +13,7 @@ from sweeprun_operator.api.status import Cause
 from sweeprun_operator.cluster.observe import REPLICA_INDEX_LABEL, REPLICA_TYPE_LABEL
 from sweeprun_operator.core.classify import DELETION_SECONDS
 from sweeprun_operator.core.failures import DOUBT_SECONDS
+from sweeprun_protocol.exit_codes import ExitCode
 from sweeprun_protocol.keys import NUMBER_LABEL, ROLE_ATTEMPT, ROLE_LABEL
 
 Raw = dict[str, Any]
@@ -204,6 +205,11 @@ SIGNALS: dict[str, Signal] = {
     "program killed or crashed": Signal(
         pod("Failed", ended(139, message="Fatal Python error: Segmentation fault")),
         Cause.APPLICATION,
+        scene={"looked": DOUBT_SECONDS},
+    ),
+    "exit code 88: no progress for `limits.stallTimeoutSeconds`": Signal(
+        pod("Failed", ended(ExitCode.STALLED, message="sweeprun: no progress for 600 s")),
+        Cause.STALLED,
         scene={"looked": DOUBT_SECONDS},
     ),
     "preemption by Kueue": Signal(None, Cause.QUEUE_SUSPENDED, scene={"suspended": True}),

@@ -41,6 +41,10 @@ class Command:
     def told_to_stop(self) -> bool:
         return self.stops > 0
 
+    @property
+    def ended(self) -> bool:
+        return self._ended
+
     def forward_signals(self) -> None:
         """From now on. SIGKILL and SIGSTOP cannot be forwarded; the kernel ends the child of a killed entrypoint."""
         for number in FORWARDED:
@@ -84,6 +88,10 @@ class Command:
         code = os.waitstatus_to_exitcode(status)
         self._process.returncode = code  # it must not wait for itself any more
         return code if code >= 0 else _BY_SIGNAL - code
+
+    def stop(self) -> None:
+        """Ask it to end, as the kubelet would."""
+        self._send(signal.SIGTERM)
 
     def kill(self) -> None:
         """End it and all that it started, at once: what outlived it by a moment could end politely in its stead."""

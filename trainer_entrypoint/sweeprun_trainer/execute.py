@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from collections.abc import Collection, Mapping, Sequence
 from types import FrameType
@@ -84,10 +85,18 @@ class _Execution:
         self._command = child
         self._later: Optional[int] = None
         """Epoch of a later claim, once one is seen."""
+        self._stalled = False
 
     def run(self, command: Sequence[str], environ: Mapping[str, str]) -> int:
         receiver = _receiver()
-        watch = Watch(self._place, self._progress, settings=self._settings, fenced=self._on_fenced, receiver=receiver)
+        watch = Watch(
+            self._place,
+            self._progress,
+            settings=self._settings,
+            fenced=self._on_fenced,
+            stalled=self._on_stalled,
+            receiver=receiver,
+        )
         watch.remember()
         # the child is forked before the first thread is made
         values = child_environ(environ, self._place.run.grace_seconds, receiver, given=initial_environment())
@@ -97,12 +106,15 @@ class _Execution:
             return self._end(failed)
         self._begin_beside(watch)
         code = self._command.wait()
-        stops = self._command.stops
+        stops, stalled = self._command.stops, self._stalled
         watch.finish()
         if self._later is not None:
             self._command.kill_the_rest()
             say(f"epoch {self._later} was claimed: this attempt, of {self._place.run.epoch}, is over")
             return self._end(ExitCode.FENCED, stops=stops)
+        if stalled:
+            self._command.kill_the_rest()
+            code = ExitCode.STALLED
         within(SAMPLE_SECONDS, watch.sample)
         return self._end(code, stops=stops)
 
@@ -149,6 +161,19 @@ class _Execution:
         """Killed, not asked: a polite end would close the W&B run that the later epoch's attempt writes."""
         self._later = later
         self._command.kill()
+
+    def _on_stalled(self, seconds: int) -> None:
+        """Asked first: a rank that only waits for its peers may still save what it has."""
+        if self._command.told_to_stop or self._command.ended:
+            return  # it is leaving, and the kubelet bounds that
+        self._stalled = True
+        step = self._progress.snapshot().step
+        reached = f"step {step}" if step is not None else "no step"
+        say(f"no progress for {seconds} s (spec.limits.stallTimeoutSeconds), {reached} was seen: the command is ended")
+        self._command.stop()
+        killing = threading.Timer(self._place.run.grace_seconds, self._command.kill)
+        killing.daemon = True
+        killing.start()
 
 
 def _receiver() -> Optional[Receiver]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Optional
 
 from sweeprun_protocol.codec import Fields
@@ -22,6 +22,8 @@ class Snapshot:
     first_step_seconds: Optional[float]
     """From the entrypoint's start to the first step after the base."""
     completed: bool
+    reports: int = 0
+    """How often another step than the one before was reported, back to an earlier one too."""
 
 
 class Progress:
@@ -32,19 +34,23 @@ class Progress:
         self._monotonic = monotonic
         self._began = monotonic()
         self._lock = threading.Lock()
+        self._reported: Optional[int] = None
         self._now = Snapshot(step=base_step, committed_step=None, first_step_seconds=None, completed=False)
 
     def reached(self, step: int) -> None:
         with self._lock:
-            self._now = self._with(step, self._now.committed_step, self._now.completed)
+            self._now = self._with(step, self._now.committed_step)
+            if step != self._reported:
+                self._reported = step
+                self._now = replace(self._now, reports=self._now.reports + 1)
 
     def committed(self, step: int) -> None:
         with self._lock:
-            self._now = self._with(step, max(step, self._now.committed_step or 0), self._now.completed)
+            self._now = self._with(step, max(step, self._now.committed_step or 0))
 
     def complete(self) -> None:
         with self._lock:
-            self._now = Snapshot(self._now.step, self._now.committed_step, self._now.first_step_seconds, True)
+            self._now = replace(self._now, completed=True)
 
     def snapshot(self) -> Snapshot:
         with self._lock:
@@ -62,11 +68,12 @@ class Progress:
         if fields.has("completed") and fields.flag("completed"):
             self.complete()
 
-    def _with(self, step: int, committed: Optional[int], completed: bool) -> Snapshot:
+    def _with(self, step: int, committed: Optional[int]) -> Snapshot:
         first = self._now.first_step_seconds
         if first is None and step > self._base:
             first = self._monotonic() - self._began
-        return Snapshot(max(step, self._now.step or 0), committed, first, completed)
+        highest = max(step, self._now.step or 0)
+        return replace(self._now, step=highest, committed_step=committed, first_step_seconds=first)
 
 
 def step_of_entry(name: str, *, epoch: int) -> Optional[int]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import posixpath
 import selectors
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Optional
 
 from sweeprun_protocol.codec import RecordError
@@ -16,6 +17,7 @@ from .channel import Receiver
 from .log import say
 from .progress import Progress, step_of_entry
 from .settings import Settings
+from .stall import LOOKS, MOST_LOOKED_AT, Stall
 from .start import VOLUME_ERRORS, Place
 
 MAX_DRAINED = 1024
@@ -32,12 +34,15 @@ class Watch:
         *,
         settings: Settings,
         fenced: Callable[[int], None],
+        stalled: Callable[[int], None],
         receiver: Optional[Receiver],
     ) -> None:
+        """`fenced` is told the epoch of a later claim; `stalled` for how many seconds nothing happened."""
         self._place = place
         self._progress = progress
         self._settings = settings
         self._fenced = fenced
+        self._stalled = stalled
         self._receiver = receiver
         self._stop = threading.Event()
         self._known: Optional[frozenset[str]] = None
@@ -103,6 +108,29 @@ class Watch:
             self._stop.set()
             self._fenced(later)
 
+    def check_stall(self, stall: Stall, limit_seconds: int) -> None:
+        """Tell `stalled` once nothing has changed for so long: no report, nothing in the checkpoint directory."""
+        seen, now = self._signs(), time.monotonic()
+        if seen is None:
+            stall.was_blind(now)
+        elif stall.is_over(seen, now):
+            self._stop.set()
+            self._stalled(limit_seconds)
+
+    def _signs(self) -> Optional[Hashable]:
+        """What changes with progress; None where the checkpoint directory cannot be read."""
+        names = self._entries()
+        if names is None:
+            return None
+        told = self._progress.snapshot()
+        epoch, directory = self._place.run.epoch, self._place.checkpoint_directory
+        nameless = [name for name in names if step_of_entry(name, epoch=epoch) is None][-MOST_LOOKED_AT:]
+        try:
+            facts = tuple(self._place.volume.facts(posixpath.join(directory, name)) for name in nameless)
+        except VOLUME_ERRORS:  # it went between two requests, which is a sign as well
+            facts = ()
+        return (told.reports, told.committed_step, told.completed, tuple(names), facts)
+
     def _entries(self) -> Optional[list[str]]:
         """None where the directory cannot be read."""
         try:
@@ -120,12 +148,20 @@ class Watch:
             say(message)
 
     def _look(self) -> None:
-        fence_at = time.monotonic() + self._settings.fence_seconds
-        while not self._stop.wait(min(self._settings.sample_seconds, self._settings.fence_seconds)):
+        pause = min(self._settings.sample_seconds, self._settings.fence_seconds)
+        began, limit = time.monotonic(), self._place.run.stall_seconds
+        every = max(pause, limit / LOOKS) if limit is not None else pause
+        stall = Stall(limit, every_seconds=every, now=began) if limit is not None else None
+        fence_at, stall_at = began + self._settings.fence_seconds, began + every
+        while not self._stop.wait(pause):
             self.sample()
-            if time.monotonic() >= fence_at:
-                fence_at = time.monotonic() + self._settings.fence_seconds
+            now = time.monotonic()
+            if now >= fence_at:
+                fence_at = now + self._settings.fence_seconds
                 self.check_fence()
+            if stall is not None and limit is not None and now >= stall_at and not self._stop.is_set():
+                stall_at = now + every
+                self.check_stall(stall, limit)
 
     def _listen(self) -> None:
         assert self._receiver is not None, "started for it"

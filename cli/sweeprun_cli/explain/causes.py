@@ -58,6 +58,13 @@ CAUSES: dict[Cause, Entry] = {
         "Read the log of the pod in the evidence: `kubectl logs POD`. It is tried again spec.limits.maxFailures times "
         "without progress, then the run fails.",
     ),
+    Cause.STALLED: Entry(
+        "Training hung: for spec.limits.stallTimeoutSeconds no step was reported and nothing changed in the checkpoint "
+        "directory. The entrypoint ended the command with SIGTERM, after the pod's grace with SIGKILL.",
+        "Read the end of the log of the pod in the evidence: a collective that waits for a rank, or a data loader, is "
+        "the usual reason. Where training was only slow (compiling, evaluating, saving seldom), raise the limit. It "
+        "counts as a failure.",
+    ),
     Cause.NEVER_STARTED: Entry(
         "Not all pods of the attempt ran: not scheduled in time, refused by a node, an image that cannot be pulled, or "
         "a start check that failed.",

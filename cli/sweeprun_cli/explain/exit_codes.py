@@ -35,7 +35,9 @@ CONTAINER: dict[ExitCode, Entry] = {
         "The ranks did not agree on the checkpoint to load: none of them trained.",
         "Look whether all nodes see the same volume, and at the log of the first rank that left.",
     ),
-    ExitCode.STALLED: Entry("No progress for longer than the stall limit: it was ended.", "Read its log."),
+    ExitCode.STALLED: Entry(
+        "No progress for spec.limits.stallTimeoutSeconds: it was ended.", "Read its log, or raise the limit."
+    ),
 }
 
 COMMAND: dict[Exit, Entry] = {

@@ -193,6 +193,9 @@ class Limits(ApiModel):
     max_never_started: PositiveCount = 20
     """maxNeverStarted since the last progress."""
     max_attempts_without_progress: PositiveCount = 10
+    stall_timeout_seconds: Seconds | None = None
+    """stallTimeoutSeconds [A] without a report of a step or a change in the checkpoint directory end an attempt as a
+    failure; counted from the command's start."""
     start_timeout_seconds: Seconds = 1800
     """startTimeoutSeconds until all pods run; stands still while the job is queued."""
     backoff: Backoff = Backoff()

@@ -82,6 +82,8 @@ class Cause(StrEnum):
     STORAGE_LIMIT = "StorageLimit"
     DEADLINE = "DeadlineExceeded"
     APPLICATION = "ApplicationError"
+    STALLED = "Stalled"
+    """The entrypoint ended a command that made no progress for limits.stallTimeoutSeconds."""
     NEVER_STARTED = "NeverStarted"
     QUEUE_SUSPENDED = "QueueSuspended"
     SUSPENDED = "Suspended"

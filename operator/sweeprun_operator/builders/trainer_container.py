@@ -54,6 +54,7 @@ def run_environment(run: SweepRun, replica: Replica) -> RunEnvironment:
         resume_digest=resumed.digest if resumed else None,
         resume_format=str(resumed.format) if resumed else None,
         resume_args="",
+        stall_seconds=spec.limits.stall_timeout_seconds,
     )
 
 

@@ -35,6 +35,7 @@ KINDS: dict[Cause, Kind] = {
     Cause.STORAGE_LIMIT: Kind.FAILURE,
     Cause.DEADLINE: Kind.FAILURE,
     Cause.APPLICATION: Kind.FAILURE,
+    Cause.STALLED: Kind.FAILURE,
     Cause.NEVER_STARTED: Kind.NEVER_STARTED,
     Cause.QUEUE_SUSPENDED: Kind.NEUTRAL,
     Cause.SUSPENDED: Kind.NEUTRAL,

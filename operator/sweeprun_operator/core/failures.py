@@ -27,7 +27,7 @@ _POLICIES = frozenset({"Evicted", "DeadlineExceeded"})
 """Pod reasons that the program can cause; the kubelet may have lost the container's state beside them."""
 _MEANINGS: dict[int, str] = {
     ExitCode.NO_AGREEMENT: "the ranks did not agree on the pinned checkpoint",
-    ExitCode.STALLED: "no progress for longer than the stall limit",
+    ExitCode.STALLED: "no progress for longer than limits.stallTimeoutSeconds",
 }
 
 
@@ -46,7 +46,10 @@ def failure(scene: Scene) -> Verdict | None:
         verdict = _certain(scene, pod) if scene.end_of(pod) - first <= SKEW else None
         if verdict is not None:
             return verdict
-    return _application(scene, failed[0], _in_words(scene, failed[0]))
+    stalled = next((pod for pod in failed if _has_stalled(scene, pod)), None)
+    # a peer's error follows from the rank that was ended first, and may be written down before it
+    told = stalled or failed[0]
+    return _application(scene, told, _in_words(scene, told), Cause.APPLICATION if stalled is None else Cause.STALLED)
 
 
 def workload_failed(scene: Scene) -> Verdict | None:
@@ -114,7 +117,12 @@ def _certain(scene: Scene, pod: PodState) -> Ended | None:
     return None
 
 
-def _application(scene: Scene, pod: PodState | None, evidence: str) -> Verdict:
+def _has_stalled(scene: Scene, pod: PodState) -> bool:
+    trainer = scene.trainer_of(pod)
+    return trainer is not None and trainer.exit_code == ExitCode.STALLED
+
+
+def _application(scene: Scene, pod: PodState | None, evidence: str, cause: Cause = Cause.APPLICATION) -> Verdict:
     """An error is the program's own only once nothing speaks for a lost peer any more; `pod` is None where only the
     workload tells of one, and its pods may still."""
     peers = [peer for peer in scene.pods if peer is not pod and not scene.is_over(peer)]
@@ -131,7 +139,7 @@ def _application(scene: Scene, pod: PodState | None, evidence: str) -> Verdict:
     if doubt.node is not None:
         text = f"node {doubt.node} does not answer; {evidence}"
         return Ended(interruption(scene, Cause.POD_GC, text, node=doubt.node, event_time=when))
-    return ended(scene, Cause.APPLICATION, evidence, pod=pod, event_time=when)
+    return ended(scene, cause, evidence, pod=pod, event_time=when)
 
 
 # -- in words ----------------------------------------------------------------------------------------------------------

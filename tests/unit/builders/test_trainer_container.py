@@ -164,6 +164,11 @@ def test_a_python_may_be_named():
     assert literal(named)["SWEEPRUN_PYTHON"] == "/opt/conda/bin/python"
 
 
+def test_a_stall_limit_is_told_where_there_is_one():
+    assert "SWEEPRUN_STALL_SECONDS" not in literal(trainer())
+    assert literal(trainer(limits={"stallTimeoutSeconds": 600}))["SWEEPRUN_STALL_SECONDS"] == "600"
+
+
 def test_the_configuration_file_is_told_where_there_is_one():
     run = decided()
     status = run.status.model_copy(update={"config_file": "train_config_overrides.yaml"})
