@@ -140,7 +140,8 @@ class ProgressPoller:
             return
         time = self._clock().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         told = {**raw, "status": {**status, "progress": {"step": step, "time": time}}}
-        self._rest.written(key, version(raw), version(await self._gateway.replace_status(told)))
+        with self._rest.writing(key, version(raw)) as written:
+            written(version(await self._gateway.replace_status(told)))
 
 
 def _is_still(raw: Raw, running: Running) -> bool:

@@ -176,7 +176,7 @@ def _prepares(seen: Observation) -> bool:
 
 
 def _is_nothing(seen: Observation, plan: Plan) -> bool:
-    return plan.status == seen.run.status and not plan.actions and not plan.events
+    return plan.status in (None, seen.run.status) and not plan.actions and not plan.events
 
 
 def _makes(plan: Plan, role: Role) -> bool:

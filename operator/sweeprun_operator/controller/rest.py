@@ -2,12 +2,13 @@
 
 A resync that sent every run through a pass would read all of them, one by one, every few minutes; this lets it pass by
 those of which a list of versions shows that a pass would read the same again. For the same reason a watch need not ring
-for a version that the last pass has read.
+for a version that the last pass has read, nor for one that we write ourselves and that no pass has to see.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from sweeprun_operator.cluster.versions import Versions
 
@@ -18,9 +19,13 @@ LONGEST_SECONDS = 3600.0
 
 
 class Rest:
-    def __init__(self, *, monotonic: Callable[[], float]) -> None:
+    def __init__(self, *, monotonic: Callable[[], float], wake: Callable[[Key], None]) -> None:
+        """`wake` is called with a run that somebody else has changed while we wrote."""
         self._monotonic = monotonic
+        self._wake = wake
         self._found: dict[Key, tuple[Versions, float]] = {}
+        self._heard: dict[Key, set[int]] = {}
+        """Of runs that are being written: what the watches told meanwhile. They are often faster than the answer."""
 
     def found(self, key: Key, versions: Versions) -> None:
         """A pass read these versions and had nothing to do."""
@@ -30,11 +35,34 @@ class Rest:
         """A pass has begun."""
         self._found.pop(key, None)
 
-    def written(self, key: Key, before: int, after: int) -> None:
-        """We changed one object, from one version to another, in a way that no pass has to see."""
-        versions, since = self._found.get(key, (frozenset(), 0.0))
-        if before in versions:
-            self._found[key] = (versions - {before} | {after}, since)
+    @contextmanager
+    def writing(self, key: Key, before: int) -> Iterator[Callable[[int], None]]:
+        """While we change one object, from one version to another, in a way that no pass has to see: what the block
+        gets is called with the version after."""
+        heard = self._heard.setdefault(key, set())
+
+        def written(after: int) -> None:
+            heard.discard(after)
+            versions, since = self._found.get(key, (frozenset(), 0.0))
+            if before in versions:
+                heard.discard(before)
+                self._found[key] = (versions - {before} | {after}, since)
+
+        try:
+            yield written
+        finally:
+            del self._heard[key]
+            if any(not self.has_read(key, version) for version in heard):
+                self._wake(key)
+
+    def rings(self, key: Key, version: int | None) -> bool:
+        """Whether what a watch told asks for a pass now; None: an object is gone."""
+        if version is None:
+            return True
+        if key in self._heard:
+            self._heard[key].add(version)
+            return False
+        return not self.has_read(key, version)
 
     def has_read(self, key: Key, version: int) -> bool:
         """The run is at rest, and its pass has read this version."""

@@ -60,7 +60,7 @@ class Process:
             monotonic=time.monotonic,
             times=lease_times,
         )
-        self._rest = Rest(monotonic=time.monotonic)
+        self._rest = Rest(monotonic=time.monotonic, wake=self.queue.add)
         self._poller = ProgressPoller(
             cluster,
             port=settings.progress_port,
@@ -145,7 +145,7 @@ class Process:
             raise LeaseLostError(f"Lease {self._settings.lease_namespace}/{self._settings.lease_name} is lost")
 
     def _rung(self, key: Key, version: int | None) -> None:
-        if version is None or not self._rest.has_read(key, version):
+        if self._rest.rings(key, version):
             self.queue.add(key)
 
     def _resynced(self) -> None:

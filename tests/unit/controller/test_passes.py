@@ -177,7 +177,7 @@ def resync(gateway, queue, *, namespaces=None, done=None, rest=None):
         namespaces=namespaces,
         every_seconds=1,
         jitter=lambda: 0.0,
-        rest=rest or Rest(monotonic=lambda: 0.0),
+        rest=rest or Rest(monotonic=lambda: 0.0, wake=lambda key: None),
         succeeded=lambda: done.append(1) if done is not None else None,
     )
 
@@ -242,7 +242,7 @@ def clock():
 
 @pytest.fixture
 def rest(clock):
-    return Rest(monotonic=clock)
+    return Rest(monotonic=clock, wake=lambda key: None)
 
 
 def children(gateway):
@@ -251,14 +251,16 @@ def children(gateway):
     gateway.put("Pod", trainer_pod(0))
 
 
-async def passed(gateway, rest, *, phase=None):
-    """A pass; with `phase` one that writes a status."""
+async def passed(gateway, rest, *, phase=None, unchanged=False):
+    """A pass; with `phase` one that writes a status, with `unchanged` one whose plan has none."""
     seen = []
 
     class Now(Decisions):
         def decide(self, observation):
             seen.append(observation)
             status = observation.run.status
+            if unchanged:
+                return Plan()
             return Plan(status=status if phase is None else status.model_copy(update={"phase": phase}))
 
     now = datetime(2026, 1, 1, tzinfo=UTC)
@@ -277,6 +279,11 @@ async def test_a_run_at_rest_needs_no_pass(gateway, rest):
     children(gateway)
     assert await listed(gateway, rest) == ["default/run"], "no pass has looked at it yet"
     await passed(gateway, rest)
+    assert await listed(gateway, rest) == []
+
+
+async def test_a_plan_without_a_status_leaves_the_run_at_rest(gateway, rest):
+    await passed(gateway, rest, unchanged=True)
     assert await listed(gateway, rest) == []
 
 

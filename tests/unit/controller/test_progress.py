@@ -63,7 +63,11 @@ def gateway():
 
 async def poll(gateway, trainer, *, meanwhile=lambda: None, rest=None):
     poller = ProgressPoller(
-        gateway, port=trainer.port, every_seconds=1, clock=lambda: NOW, rest=rest or Rest(monotonic=lambda: 0.0)
+        gateway,
+        port=trainer.port,
+        every_seconds=1,
+        clock=lambda: NOW,
+        rest=rest or Rest(monotonic=lambda: 0.0, wake=lambda key: None),
     )
     found = await gather(
         gateway,
@@ -87,7 +91,7 @@ async def test_a_running_attempts_step_is_written(gateway, trainer):
 
 
 async def test_no_pass_has_to_see_a_step(gateway, trainer):
-    rest = Rest(monotonic=lambda: 0.0)
+    rest = Rest(monotonic=lambda: 0.0, wake=lambda key: None)
     rest.found(KEY, versions([gateway.read("SweepRun", "run"), gateway.read("Pod", "run-a0-master-0")]))
     await poll(gateway, trainer, rest=rest)
     written = [gateway.read("SweepRun", "run"), gateway.read("Pod", "run-a0-master-0")]
@@ -96,7 +100,7 @@ async def test_no_pass_has_to_see_a_step(gateway, trainer):
 
 
 async def test_a_step_on_a_run_that_no_pass_has_read_hides_nothing(gateway, trainer):
-    rest = Rest(monotonic=lambda: 0.0)
+    rest = Rest(monotonic=lambda: 0.0, wake=lambda key: None)
     rest.found(KEY, versions([gateway.read("SweepRun", "run")]))
     gateway.put("SweepRun", gateway.read("SweepRun", "run"))
     await poll(gateway, trainer, rest=rest)
