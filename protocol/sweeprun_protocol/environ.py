@@ -47,6 +47,8 @@ INIT_KEY = "SWEEPRUN_INIT_KEY"
 WANDB_RUN_ID = "WANDB_RUN_ID"
 PREVIOUS_WANDB_RUN = "SWEEPRUN_PREVIOUS_WANDB_RUN"
 """The W&B run in which this run's curve began, where the attempt logs to another one; absent otherwise."""
+HISTORY = "SWEEPRUN_HISTORY"
+"""What happened before this attempt, as sweeprun_protocol.history has it; absent without tracking."""
 
 
 class EnvironError(ValueError):

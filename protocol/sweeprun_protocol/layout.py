@@ -27,6 +27,7 @@ TRASH = ".sweeprun-trash"
 """What prepare is about to delete: renamed into it first, so that nothing is ever half deleted under its own name."""
 
 VERDICTS = "verdicts"
+WANDB = "wandb"
 MANIFEST = "manifest.json"
 RUN_RECORD = "run.json"
 """Written once with the configuration: which configuration file, its digest, the W&B run, the volume's ID."""
@@ -44,6 +45,7 @@ _STEP = re.compile(r"^step-([0-9]{9,12})\.e([0-9]{1,6})$")
 _STAGING = re.compile(r"^\.staging-[0-9]{1,12}-e([0-9]{1,6})-[0-9a-z]{1,32}$")
 _START = re.compile(r"^start-([a-z]{1,16}-[0-9]{1,4})\.json$")
 _END = re.compile(r"^end-([a-z]{1,16}-[0-9]{1,4})\.json$")
+_WANDB = re.compile(r"^e([1-9][0-9]{0,5})$")
 _VERDICT = re.compile(r"^([0-9a-f]{32})\.e([1-9][0-9]{0,5})\.(Full|Fast)\.(first|whole|refused)\.json$")
 
 
@@ -81,6 +83,12 @@ def parse_staging_name(name: str) -> Optional[int]:
 def parse_start_name(name: str) -> Optional[str]:
     match = _START.fullmatch(name)
     return match.group(1) if match else None
+
+
+def parse_wandb_name(name: str) -> Optional[int]:
+    """Epoch of a directory below WANDB; None where the name is not that of one."""
+    match = _WANDB.fullmatch(name)
+    return int(match.group(1)) if match else None
 
 
 def parse_end_name(name: str) -> Optional[str]:
@@ -199,6 +207,11 @@ class RunLayout:
     def copies(self, epoch: int) -> str:
         """Where the prepare of epoch `epoch` copies its resume point to, out of reach of who writes in the old path."""
         return self._join(EPOCHS, str(epoch), "resume")
+
+    def wandb(self, epoch: int) -> str:
+        """WANDB_DIR of what an attempt could not or must not send to W&B: one for each epoch, so that what is
+        synchronised later never mixes the files of two attempts."""
+        return self._join(WANDB, f"e{epoch}")
 
     def checkpoints(self, directory: str, epoch: int) -> str:
         """Where epoch `epoch` writes: `directory` below the run directory, `{epoch}` in it expanded."""

@@ -69,7 +69,7 @@ def test_the_slot_comes_from_the_pods_own_labels():
 
 
 def test_every_variable_is_in_the_name_space_that_users_may_not_use():
-    ours = {*RESUMED.encode(), *POD, environ.INIT_DIR, environ.INIT_KEY, environ.PYTHON_PATH}
+    ours = {*RESUMED.encode(), *POD, environ.INIT_DIR, environ.INIT_KEY, environ.PYTHON_PATH, environ.HISTORY}
     assert ours <= NAMES
     assert all(name.startswith("SWEEPRUN_") for name in ours)
     assert environ.WANDB_RUN_ID in acceptance.OWN_VARIABLES

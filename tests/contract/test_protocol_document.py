@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeprun_protocol import layout, prepare
+from sweeprun_protocol import history, layout, prepare
 from sweeprun_protocol.exit_codes import ExitCode
 from sweeprun_protocol.manifest import CHUNK
 from sweeprun_protocol.reasons import BlockedReason, Level, Outcome, VerdictKind
@@ -66,7 +66,7 @@ FILES = [
 
 
 def test_the_fields_of_every_module_are_found():
-    assert {module for module, _ in FIELDS} == {"records", "manifest", "prepare", "verdicts", "decisions"}
+    assert {module for module, _ in FIELDS} == {*("records", "manifest", "prepare", "verdicts", "decisions", "history")}
     assert {("records", "toldToStop"), ("manifest", "chunks"), ("verdicts", "chosen"), ("decisions", "mtimeNs")} <= set(
         FIELDS
     )
@@ -120,6 +120,7 @@ def test_every_file_is_documented(name):
         f"{ending.GOOD_END_PATIENCE_SECONDS:g} s after exit code 0",
         f"at most {ending.MAX_PATIENCE_SECONDS:g} s after a failure",
         f"at most {prepare.REPORT_BYTES} bytes",
+        f"at most {history.MAX_HISTORY_BYTES} bytes",
         f"({CHUNK >> 20} MiB)",
         f"first verdicts {MAX_FIRST_BYTES >> 20} MiB",
         f"more than {MAX_FIRST_BYTES >> 20} MiB they are left out",

@@ -123,6 +123,7 @@ class Run:
             config=config or {},
             settings=settings,
             finish_seconds=self._finish_seconds(),
+            directory=RunLayout(self.directory).wandb(self._environment.epoch) if self._environment else None,
         )
         return self._tracker
 

@@ -23,7 +23,7 @@ from .kubernetes_text import expanded, field, variables
 from .metadata import Manifest
 from .pods import DATA_VOLUME, data_mount
 from .replicas import grace_seconds, slots
-from .wandb_env import wandb_environment
+from .wandb_env import NOTES, wandb_environment
 
 ENTRYPOINT_VOLUME = "sweeprun-entrypoint"
 TRAMPOLINE = f"{ENTRYPOINT_PATH}/run.sh"
@@ -98,6 +98,8 @@ def _environment(
     assert current is not None
     values = replace(known, resume_args="").encode()
     values |= wandb_environment(run, run_dir=known.run_dir, epoch=current.epoch)
+    if any(name_in(item) == NOTES for item in given):
+        values.pop(NOTES, None)
     if run.spec.entrypoint.python_path is not None:
         values[environ.PYTHON_PATH] = run.spec.entrypoint.python_path
     # torchrun would start the ranks anew inside the pod, behind the records of this attempt

@@ -210,6 +210,24 @@ def test_prepare_may_name_another_wandb_run():
     assert wandb_values(trainer_of(BUILD.workload(run)))["WANDB_RUN_ID"] == "linked"
 
 
+def linked(**container):
+    run = decided(tracking={"type": "WandB"}, template=of_container(**container))
+    run = run.model_copy(update={"status": run.status.model_copy(update={"previous_wandb_run_id": "first"})})
+    return environment(trainer_of(BUILD.workload(run)))
+
+
+def test_a_linked_run_says_in_its_notes_where_its_beginning_is():
+    assert linked()["WANDB_NOTES"] == "SweepRun digits-lr-0: the beginning of this run is in first."
+
+
+def test_notes_of_the_template_stand():
+    assert linked(env=[{"name": "WANDB_NOTES", "value": "mine"}])["WANDB_NOTES"] == "mine"
+
+
+def test_a_run_that_is_its_own_beginning_leaves_the_notes_alone():
+    assert "WANDB_NOTES" not in wandb_values(wandb())
+
+
 def test_offline_every_epoch_has_a_directory_of_its_own():
     found = wandb_values(wandb("Offline"))
     assert (found["WANDB_MODE"], found["WANDB_DIR"]) == ("offline", f"{RUN_DIR}/wandb/e3")

@@ -10,8 +10,10 @@ import numpy
 import pytest
 import torch
 
+from sweeprun_protocol.environ import HISTORY, PREVIOUS_WANDB_RUN
 from sweeprun_trainer import tracking
-from sweeprun_trainer.tracking import STEP, Tracker
+from sweeprun_trainer.account import ATTEMPT, REPLAYED_FROM, REPLAYED_TO, STEP
+from sweeprun_trainer.tracking import Tracker
 
 
 class Recorder:
@@ -23,6 +25,10 @@ class Recorder:
         self.rows = []
         self.summary = {}
         self.exit_codes = []
+        self.axes = {}
+
+    def define_metric(self, name, *, step_metric):
+        self.axes[name] = step_metric
 
     def log(self, row, *, step, commit):
         if self.broken:
@@ -31,6 +37,8 @@ class Recorder:
         self.rows.append((step, row))
 
     def finish(self, exit_code):
+        if self.broken:
+            raise TimeoutError("Timed out finishing run.")
         self.exit_codes.append(exit_code)
 
     @property
@@ -76,6 +84,78 @@ def test_the_rows_in_a_checkpoint_are_bounded():
     assert rows[-1][0] == tracking.KEPT_ROWS + 49
 
 
+def test_a_row_that_is_sent_again_keeps_the_attempt_that_computed_it():
+    killed = Tracker(Recorder(), attempt=0)
+    killed.log(1, {"loss": 1.0})
+    run = Recorder()
+    successor = Tracker(run, attempt=1)
+    successor.load_state_dict(killed.state_dict())
+    successor.log(2, {"loss": 2.0})
+    assert [row[ATTEMPT] for _, row in run.rows] == [0, 1]
+
+
+def test_steps_that_are_computed_again_are_noted_once_in_the_next_row():
+    run = Recorder(starting_step=8)
+    tracker = Tracker(run, attempt=1)
+    for step in range(5, 11):
+        tracker.log(step, {"loss": 1.0})
+    noted = [(step, row[REPLAYED_FROM], row[REPLAYED_TO]) for step, row in run.rows if REPLAYED_FROM in row]
+    assert noted == [(8, 5, 7)]
+
+
+def test_without_a_walk_back_nothing_is_noted():
+    run = Recorder(starting_step=5)
+    tracker = Tracker(run, attempt=1)
+    tracker.load_state_dict({"rows": [[3, 0, {"loss": 1.0}], [4, 0, {"loss": 1.0}]]})
+    tracker.log(5, {"loss": 1.0})
+    tracker.finish(0)
+    assert run.rows == [(5, {"loss": 1.0, STEP: 5, ATTEMPT: 1})]
+    assert run.summary == {}
+
+
+def test_an_attempt_that_ends_within_the_steps_of_another_notes_them_in_the_summary():
+    run = Recorder(starting_step=8)
+    tracker = Tracker(run, attempt=1)
+    tracker.log(5, {"loss": 1.0})
+    tracker.log(6, {"loss": 1.0})
+    tracker.finish(143)
+    assert (run.rows, run.summary) == ([], {REPLAYED_FROM: 5, REPLAYED_TO: 6})
+    assert run.exit_codes == [143]
+
+
+@pytest.mark.parametrize("moment", ["a row", "the end"])
+def test_what_wandb_does_not_take_is_kept_from_the_oldest_row_at_hand(moment):
+    run, kept = Recorder(starting_step=3), Recorder()
+    tracker = Tracker(run, attempt=1, keep=lambda: kept)
+    tracker.summarize({"result/loss": 1.0})
+    tracker.load_state_dict({"rows": [[1, 0, {"loss": 1.0}], [2, 0, {"loss": 1.0}]]})
+    tracker.log(3, {"loss": 1.0})
+    run.broken = True
+    if moment == "a row":
+        tracker.log(4, {"loss": 1.0})
+    tracker.finish(143)
+    assert kept.steps == ([1, 2, 3, 4] if moment == "a row" else [1, 2, 3])
+    assert [row[ATTEMPT] for _, row in kept.rows[:3]] == [0, 0, 1]
+    assert kept.summary == {"result/loss": 1.0}
+    assert kept.exit_codes == [143]
+
+
+def test_what_wandb_takes_is_not_kept_as_well():
+    run, asked = Recorder(), []
+    tracker = Tracker(run, attempt=0, keep=lambda: asked.append(1))
+    tracker.log(1, {"loss": 1.0})
+    tracker.finish(0)
+    assert (run.steps, run.exit_codes, asked) == ([1], [0], [])
+
+
+def test_a_volume_that_keeps_nothing_does_not_end_training(capfd):
+    tracker = Tracker(Recorder(broken=True), attempt=0, keep=lambda: Recorder(broken=True))
+    tracker.log(1, {"loss": 1.0})
+    tracker.log(2, {"loss": 1.0})
+    tracker.finish(0)
+    assert capfd.readouterr().err.count("no route to host") == 2
+
+
 def test_a_tracker_that_is_away_does_not_end_training(capfd):
     run = Recorder(broken=True)
     tracker = Tracker(run, attempt=0)
@@ -113,7 +193,7 @@ def test_what_is_no_number_is_left_out_and_does_not_end_training(capfd):
 def test_the_rows_of_a_checkpoint_are_plain_whatever_was_logged():
     tracker = Tracker(None, attempt=0)
     tracker.log(numpy.int64(3), {"loss": numpy.float64(1)})
-    ((step, row),) = tracker.state_dict()["rows"]
+    ((step, _, row),) = tracker.state_dict()["rows"]
     assert (type(step), type(row["loss"])) == (int, float)
 
 
@@ -123,18 +203,21 @@ class Settings:
         self.finish_timeout = 0.0
 
 
-def fake_wandb(monkeypatch, *, run, settings=Settings):
+def fake_wandb(monkeypatch, *, run, settings=Settings, online=True):
     """Returns what init was given."""
     given = []
 
     def init(**settings):
         given.append(settings)
+        if not online and settings.get("mode") != "offline":
+            raise OSError("connection refused")
         return run
 
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("WANDB_PROJECT", "p")
-    monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=init, Settings=settings))
+    module = types.SimpleNamespace(init=init, Settings=settings, teardown=lambda: given.append("teardown"))
+    monkeypatch.setitem(sys.modules, "wandb", module)
     return given
 
 
@@ -145,6 +228,38 @@ def test_the_end_does_not_wait_for_a_dead_server_for_ever(monkeypatch):
     monkeypatch.setenv("WANDB_FINISH_TIMEOUT", "90")
     tracking.begin(leads=True, attempt=0, config={}, settings={}, finish_seconds=7)
     assert given[1]["settings"].finish_timeout == 90
+
+
+def test_a_server_that_is_away_at_the_start_costs_no_row(monkeypatch):
+    run = Recorder()
+    given = fake_wandb(monkeypatch, run=run, online=False)
+    tracker = tracking.begin(leads=True, attempt=0, config={"lr": 1}, settings={"name": "n"}, directory="/run/wandb/e1")
+    tracker.log(1, {"loss": 1.0})
+    assert given[1:] == ["teardown", {"config": {"lr": 1}, "name": "n", "mode": "offline", "dir": "/run/wandb/e1"}]
+    assert run.steps == [1]
+
+
+def test_charts_are_over_the_steps_of_the_training(monkeypatch):
+    run = Recorder()
+    fake_wandb(monkeypatch, run=run)
+    tracking.begin(leads=True, attempt=0, config={}, settings={})
+    assert run.axes == {"*": STEP}
+
+
+def test_the_link_to_the_beginning_stands_in_the_configuration(monkeypatch):
+    given = fake_wandb(monkeypatch, run=Recorder())
+    monkeypatch.setenv(PREVIOUS_WANDB_RUN, "run-1")
+    tracking.begin(leads=True, attempt=0, config={"lr": 1}, settings={})
+    assert given[0]["config"] == {"lr": 1, "sweeprun/previous_wandb_run": "run-1"}
+
+
+def test_a_history_that_cannot_be_read_stops_nothing(monkeypatch, capfd):
+    run = Recorder()
+    fake_wandb(monkeypatch, run=run)
+    monkeypatch.setenv(HISTORY, '{"counts": 3}')
+    tracking.begin(leads=True, attempt=0, config={}, settings={}).log(1, {"loss": 1.0})
+    assert (run.steps, run.summary) == ([1], {})
+    assert f"{HISTORY}.counts: not an object" in capfd.readouterr().err
 
 
 def test_a_client_without_that_setting_is_used_as_it_is(monkeypatch):
