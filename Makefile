@@ -47,17 +47,23 @@ lint: install ## style, types and import rules
 	else echo 'skipped: shellcheck is not installed'; fi
 
 .PHONY: generate
-generate: install ## write the CRD and the chart's copy from the models, docs/command.md from the commands
+generate: install ## write the CRD and the chart's copy from the models, and the documents that code describes
 	$(BIN)/python -m sweeprun_operator.api.crd write
+	$(BIN)/python -m sweeprun_operator.api.document write
 	$(BIN)/python -m sweeprun_cli.document write
 
 .PHONY: verify
 verify: install ## generated files are what the models say
 	$(BIN)/python -m sweeprun_operator.api.crd check
+	$(BIN)/python -m sweeprun_operator.api.document check
 	$(BIN)/python -m sweeprun_cli.document check
 
+.PHONY: docs
+docs: install ## the documents as a site in site/; a broken link or a page outside the navigation fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
 .PHONY: test
-test: lint verify test-unit test-contract test-integration ## everything that needs no cluster
+test: lint verify docs test-unit test-contract test-integration ## everything that needs no cluster
 
 .PHONY: test-unit
 test-unit: install ## pure tests, seconds
@@ -124,5 +130,5 @@ lock: ## renew the pinned requirements (ARGS=--upgrade for newer versions); need
 
 .PHONY: clean
 clean: ## remove what was made in this folder; the cache in ~/.cache/sweeprun stays
-	rm -rf $(VENV) artifacts build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) artifacts build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

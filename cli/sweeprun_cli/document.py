@@ -1,4 +1,5 @@
-"""docs/command.md, made from the commands themselves: `python -m sweeprun_cli.document write|check`."""
+"""docs/command.md, made from the commands themselves, and docs/reference/environment.md:
+`python -m sweeprun_cli.document write|check`."""
 
 from __future__ import annotations
 
@@ -15,8 +16,10 @@ from typer.models import ArgumentInfo, OptionInfo, ParameterInfo
 
 from sweeprun_cli.__main__ import app
 from sweeprun_cli.explain.exit_codes import COMMAND
+from sweeprun_cli.reference import reference
 
 DOCUMENT = Path("docs") / "command.md"
+REFERENCE = Path("docs") / "reference" / "environment.md"
 _NAMES: dict[Any, str] = {int: "INTEGER", float: "NUMBER", Path: "PATH"}
 HEADER = """# The command `sweeprun`
 
@@ -107,15 +110,17 @@ def _exit_codes() -> Iterator[str]:
 
 
 def main(arguments: list[str]) -> int:
-    text = document()
+    texts = {DOCUMENT: document(), REFERENCE: reference()}
     if arguments == ["write"]:
-        DOCUMENT.write_text(text)
+        for path, text in texts.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
         return 0
     if arguments == ["check"]:
-        current = DOCUMENT.exists() and DOCUMENT.read_text() == text
-        if not current:
-            sys.stderr.write(f"not what the commands say: {DOCUMENT}; run `make generate`\n")
-        return 0 if current else 1
+        stale = [str(path) for path, text in texts.items() if not path.exists() or path.read_text() != text]
+        if stale:
+            sys.stderr.write(f"not what the code says: {', '.join(stale)}; run `make generate`\n")
+        return 1 if stale else 0
     sys.stderr.write("usage: python -m sweeprun_cli.document write|check\n")
     return 2
 

@@ -9,13 +9,17 @@ from typing import Optional
 from sweeprun_protocol.environ import EnvironError
 
 PORT = "SWEEPRUN_PORT"
-"""Where /progress and /metrics are served; `off`: nowhere; 0: any free port."""
+"""Optional: where /progress and /metrics are served (8799); `off`: nowhere; 0: any free port."""
 HOST = "SWEEPRUN_HOST"
-"""Address to listen on; absent: all addresses of the pod."""
+"""Optional: address to listen on; absent: all addresses of the pod."""
 TERMINATION_LOG = "SWEEPRUN_TERMINATION_LOG"
+"""Optional, for tests: in place of /dev/termination-log."""
 FENCE_SECONDS = "SWEEPRUN_FENCE_SECONDS"
+"""Optional: between two looks for a later claim (15)."""
 SAMPLE_SECONDS = "SWEEPRUN_SAMPLE_SECONDS"
+"""Optional: between two looks for new checkpoints (5)."""
 SETTLE_SECONDS = "SWEEPRUN_SETTLE_SECONDS"
+"""Optional: how long a network file system may hide what another node wrote (90)."""
 
 DEFAULT_PORT = 8799
 SHORTEST_SECONDS = 0.05
