@@ -36,8 +36,7 @@ def reference() -> str:
         *_table(("key", "meaning"), [(f"`{name}`", told) for name, told in labels]),
         "",
         "## Exit codes of a training container\n",
-        "The command's own is kept; 128 + n says that signal n ended it. These are the entrypoint's; `sweeprun explain CODE`\n"
-        "says the same.\n",
+        "The command's own is kept; 128 + n says that signal n ended it. `sweeprun explain CODE` says the same.\n",
         *_table(
             ("code", "name", "meaning", "what to do"),
             [

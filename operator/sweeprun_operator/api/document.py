@@ -21,9 +21,9 @@ HEADER = """# SweepRun, field by field
 
 <!-- Generated from operator/sweeprun_operator/api by `make generate`; do not edit. -->
 
-`sweeprun.dev/v1alpha1`, namespaced, short name `srun`, category `sweeps`. `kubectl explain sweeprun.spec` says the same.
-The name has at most 44 characters. *edits* says when a change takes effect: never (the API server refuses it), at
-creation only, with the next attempt, or now. What is absent and has no default is off or unlimited; 0 never means that.
+`sweeprun.dev/v1alpha1`, namespaced, short name `srun`, category `sweeps`; `kubectl explain sweeprun.spec`. The name has
+at most 44 characters. *edits* says when a change takes effect: never (the API server refuses it), at creation only,
+with the next attempt, or now. What is absent and has no default is off or unlimited; 0 never means that.
 """
 
 

@@ -34,6 +34,12 @@ def text(raw: Raw, name: str, *, most: int = MESSAGE_CHARACTERS) -> str | None:
     return "".join(letter if letter.isprintable() or letter in "\n\t" else " " for letter in value[:most])
 
 
+def end_of_text(raw: Raw, name: str, *, most: int = MESSAGE_CHARACTERS) -> str | None:
+    """The last characters: of a log's tail they hold the error itself."""
+    value = raw.get(name)
+    return text({name: value[-most:]}, name, most=most) if isinstance(value, str) else None
+
+
 def word(raw: Raw, name: str) -> str | None:
     return text(raw, name, most=WORD_CHARACTERS)
 

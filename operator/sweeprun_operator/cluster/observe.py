@@ -25,6 +25,7 @@ from .fields import (
     controlled_by,
     deleting,
     digits,
+    end_of_text,
     items,
     labels_of,
     moment,
@@ -149,8 +150,8 @@ def _container_problem(raw: Raw) -> str | None:
     name = word(raw, "name")
     if ended and number(ended, "exitCode") != 0:
         said = f"container {name} ended with {number(ended, 'exitCode')} ({word(ended, 'reason') or 'no reason given'})"
-        message = text(ended, "message")
-        return (f"{said}: {message}" if message else said)[:MESSAGE_CHARACTERS]
+        message = end_of_text(ended, "message", most=MESSAGE_CHARACTERS - len(said) - 2)
+        return f"{said}: {message}" if message else said
     reason = word(waiting, "reason")
     if reason is not None and reason not in _WAITING_NORMALLY:
         return f"container {name} is waiting: {reason}: {text(waiting, 'message') or ''}".rstrip(": ")[
@@ -251,7 +252,7 @@ def _container(raw: Raw, *, init: bool) -> ContainerState:
         waiting_reason=word(sub(state, "waiting"), "reason"),
         exit_code=number(ended, "exitCode"),
         reason=word(ended, "reason"),
-        message=text(ended, "message"),
+        message=end_of_text(ended, "message"),
         finished=moment(ended, "finishedAt"),
     )
 

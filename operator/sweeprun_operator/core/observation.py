@@ -68,7 +68,7 @@ class ContainerState:
     reason: str | None = None
     """`OOMKilled`, `Error`, `Completed`, `ContainerStatusUnknown`, ..."""
     message: str | None = None
-    """Termination message or the log's tail; bounded to 512 characters."""
+    """Termination message or the log's tail: the last 512 characters."""
     finished: datetime | None = None
 
 

@@ -206,6 +206,20 @@ def test_whether_a_container_ever_ran(state, started):
     assert found.containers[0].started is started
 
 
+def test_of_a_long_log_the_end_is_kept_which_holds_the_error():
+    log = "Traceback (most recent call last):\n" + "  a line of it\n" * 200 + "RuntimeError: out of paper"
+    failed = ended(1, message=log)
+    message = (
+        pod_of(trainer_pod(status={"containerStatuses": [{"name": "pytorch", "state": failed}]})).containers[0].message
+    )
+    assert len(message) == 512
+    assert message.endswith("RuntimeError: out of paper")
+    prepare = job(0)
+    shown = helper(prepare, job_pod(prepare, status={"containerStatuses": [{"name": "prepare", "state": failed}]}))
+    assert shown.problem.startswith("container prepare ended with 1")
+    assert shown.problem.endswith("RuntimeError: out of paper")
+
+
 def test_a_pod_without_replica_labels_stays_visible():
     raw = with_labels(trainer_pod(), {"training.kubeflow.org/replica-index": None})
     assert pod_of(raw).slot == "unknown-0"
