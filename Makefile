@@ -60,7 +60,7 @@ verify: install ## generated files are what the models say
 
 .PHONY: docs
 docs: install ## the documents as a site in site/; a broken link or a page outside the navigation fails
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 .PHONY: test
 test: lint verify docs test-unit test-contract test-integration ## everything that needs no cluster
