@@ -41,7 +41,8 @@ def measure(bench: Bench) -> Iterator[Row]:
 def _committing(place: Path, state: _State) -> Any:
     from sweeprun_trainer.agreement import Pinned
     from sweeprun_trainer.channel import Sender
-    from sweeprun_trainer.checkpointer import Checkpointer, Place
+    from sweeprun_trainer.checkpointer import Checkpointer
+    from sweeprun_trainer.commit import Place
     from sweeprun_trainer.ranks import Ranks
     from sweeprun_trainer.state import items
 

@@ -14,9 +14,11 @@ from sweeprun_protocol.layout import RunLayout, step_name
 from sweeprun_protocol.manifest import digest_of
 from sweeprun_trainer.agreement import Pinned
 from sweeprun_trainer.channel import Sender
-from sweeprun_trainer.checkpointer import Checkpointer, Place
+from sweeprun_trainer.checkpointer import Checkpointer
+from sweeprun_trainer.commit import Place
 from sweeprun_trainer.ranks import Ranks
-from sweeprun_trainer.state import Stateful, items
+from sweeprun_trainer.state import items
+from sweeprun_trainer.stateful import Stateful
 from sweeprun_volume.operations import Volume
 
 RUN = "run-1"
@@ -85,6 +87,7 @@ def checkpointer(
     ranks: Ranks | None = None,
     before: Callable[[str, str], None] | None = None,
     leave: Callable[[int], object] = int,
+    **settings: Any,
 ) -> Checkpointer:
     root.mkdir(parents=True, exist_ok=True)
     pinned = pinned or unpinned()
@@ -92,7 +95,7 @@ def checkpointer(
     volume = Volume(str(root), before=before) if before is not None else Volume(str(root))
     place = Place(volume, RUN, pinned.epoch, DIRECTORY)
     found = items(rig.shared, rig.per_rank, rank=ranks.rank)
-    return Checkpointer(place, ranks, found, pinned=pinned, sender=Sender({}), leave=leave)
+    return Checkpointer(place, ranks, found, pinned=pinned, sender=Sender({}), leave=leave, **settings)
 
 
 def claims(root: Path) -> Path:

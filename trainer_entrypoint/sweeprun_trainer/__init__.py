@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .loader import ResumableLoader as ResumableLoader
     from .run import Run
 
 STOPPED = 143
@@ -28,3 +29,11 @@ def current(*, timeout_seconds: float = 600.0) -> Run:
     from .run import begin  # torch comes with it, and the entrypoint does without
 
     return begin(timeout_seconds=timeout_seconds)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "ResumableLoader":
+        from .loader import ResumableLoader  # as above
+
+        return ResumableLoader
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Optional
+from typing import Callable, Optional
 
 from sweeprun_protocol.environ import RunEnvironment
 from sweeprun_protocol.exit_codes import ExitCode
@@ -55,8 +55,9 @@ class NotAgreedError(SystemExit):
     No script has to catch it, and none catches it by accident: the process ends with a code that the operator knows.
     """
 
+    exit_code = int(ExitCode.NO_AGREEMENT)
+
     def __init__(self, message: str) -> None:
-        self.exit_code = int(ExitCode.NO_AGREEMENT)
         self.message = message
         super().__init__(self.exit_code)
 
@@ -64,39 +65,70 @@ class NotAgreedError(SystemExit):
         return self.message
 
 
-def verify(volume: Volume, pinned: Pinned, *, files: Sequence[str], world: int) -> Optional[str]:
-    """What is wrong with the pinned checkpoint as this rank sees it; None: nothing. Every byte of `files` is read."""
+class WorldSizeError(NotAgreedError):
+    """Another number of ranks wrote the checkpoint, and states of ranks cannot be divided anew."""
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What this rank found."""
+
+    problem: Optional[str] = None
+    """None: nothing is wrong."""
+    manifest: Optional[Manifest] = None
+    """None where nothing is pinned, or it could not be read."""
+    resized: bool = False
+    """Another number of ranks wrote it."""
+
+
+def verify(
+    volume: Volume, pinned: Pinned, *, files: Callable[[bool], Sequence[str]], world: int, resize: bool = False
+) -> Verified:
+    """The pinned checkpoint as this rank sees it.
+
+    Args:
+        files: whose every byte is read; asked with whether another number of ranks wrote them.
+        resize: the states of ranks may be left behind where their number changed.
+    """
     if pinned.path is None:
-        return None
+        return Verified()
     if pinned.format != str(Format.SWEEPRUN):
-        return f"{pinned.path} was not written by this library: load it from $SWEEPRUN_RESUME_FROM yourself"
-    name = f"{pinned.path}/{MANIFEST}"
+        return Verified(f"{pinned.path} was not written by this library: load it from $SWEEPRUN_RESUME_FROM yourself")
     try:
-        data = volume.read(name, limit=MAX_MANIFEST_BYTES)
-        if data is None:
-            return f"{name} is not there"
-        if digest_of(data) != pinned.digest:
-            return f"{name} has digest {digest_of(data)}, {pinned.digest} was pinned"
-        manifest = Manifest.decode(data, where=name)
-        if manifest.world_size != world:
-            return (
-                f"{pinned.path} was written by {manifest.world_size} ranks, {world} are here: states of ranks "
-                "(random generators, data loaders) cannot be divided anew"
-            )
-        return _verify_files(volume, pinned.path, manifest, files)
+        return _verify(volume, pinned, pinned.path, files, world, resize)
     except Exception as error:  # noqa: BLE001 - whatever it is: a rank that leaves here would leave the others waiting
-        return str(error) or type(error).__name__
+        return Verified(str(error) or type(error).__name__)
 
 
-def _verify_files(volume: Volume, path: str, manifest: Manifest, files: Sequence[str]) -> Optional[str]:
-    listed = {file.path: file for file in manifest.files}
-    for file in files:
-        known = listed.get(file)
-        if known is None:
-            return f"{path} has no {file}: the script saves other parts than it did"
-        if _chunks(volume, f"{path}/{file}", known, manifest.algorithm) != known.chunks:
-            return f"{path}/{file} is not what was written"
-    return None
+def _verify(
+    volume: Volume, pinned: Pinned, path: str, files: Callable[[bool], Sequence[str]], world: int, resize: bool
+) -> Verified:
+    name = f"{path}/{MANIFEST}"
+    data = volume.read(name, limit=MAX_MANIFEST_BYTES)
+    if data is None:
+        return Verified(f"{name} is not there")
+    if digest_of(data) != pinned.digest:
+        return Verified(f"{name} has digest {digest_of(data)}, {pinned.digest} was pinned")
+    manifest = Manifest.decode(data, where=name)
+    resized = manifest.world_size != world
+    if resized and not resize:
+        problem = (
+            f"{path} was written by {manifest.world_size} ranks, {world} are here: states of ranks (generators, data "
+            "loaders) cannot be divided anew; checkpointer(when_world_changes='drop_per_rank') goes on without them"
+        )
+        return Verified(problem, manifest, resized)
+    for file in files(resized):
+        prove_file(volume, path, file, manifest)
+    return Verified(None, manifest, resized)
+
+
+def prove_file(volume: Volume, path: str, file: str, manifest: Manifest) -> None:
+    """Raises ValueError unless every byte of a file of the checkpoint at `path` is what was written."""
+    known = next((one for one in manifest.files if one.path == file), None)
+    if known is None:
+        raise ValueError(f"{path} has no {file}: the script saves other parts than it did")
+    if _chunks(volume, f"{path}/{file}", known, manifest.algorithm) != known.chunks:
+        raise ValueError(f"{path}/{file} is not what was written")
 
 
 def _chunks(volume: Volume, path: str, file: ManifestFile, algorithm: str) -> tuple[str, ...]:
@@ -111,17 +143,21 @@ def _chunks(volume: Volume, path: str, file: ManifestFile, algorithm: str) -> tu
     return hasher.finish()
 
 
-def agree(ranks: Ranks, pinned: Pinned, problem: Optional[str]) -> None:
-    """Collective. Raises NotAgreedError on all ranks unless all of them were told the same and none has a problem."""
-    votes = ranks.gather((pinned, problem))
-    problems = [f"rank {rank}: {told}" for rank, (_, told) in enumerate(votes) if told is not None]
+def agree(ranks: Ranks, pinned: Pinned, problem: Optional[str], *, resized: bool = False) -> None:
+    """Collective. Raises NotAgreedError on all ranks unless all of them were told the same and none has a problem.
+
+    Raises WorldSizeError where the problem is their number.
+    """
+    votes = ranks.gather((pinned, problem, resized))
+    problems = [f"rank {rank}: {told}" for rank, (_, told, _) in enumerate(votes) if told is not None]
     if problems:
-        raise _disagreement("; ".join(problems[:4]))
-    if any(other != votes[0][0] for other, _ in votes):
-        told = sorted({f"epoch {other.epoch}, step {other.step}" for other, _ in votes})
+        kind = WorldSizeError if all(other for _, _, other in votes) else NotAgreedError
+        raise _disagreement("; ".join(problems[:4]), kind)
+    if any(other != votes[0][0] for other, _, _ in votes):
+        told = sorted({f"epoch {other.epoch}, step {other.step}" for other, _, _ in votes})
         raise _disagreement(f"the ranks were told to start from different points: {', '.join(told)}")
 
 
-def _disagreement(message: str) -> NotAgreedError:
+def _disagreement(message: str, kind: type[NotAgreedError] = NotAgreedError) -> NotAgreedError:
     say(f"no rank trains: {message}")
-    return NotAgreedError(message)
+    return kind(message)

@@ -54,6 +54,10 @@ class HashedStream:
                 hashed.result()
         return len(view)
 
+    def tell(self) -> int:
+        """Bytes written so far."""
+        return self.hasher.size
+
     def flush(self) -> None:
         """Nothing is buffered here."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any, Optional, TypeVar
 
@@ -13,10 +14,15 @@ import torch.distributed as dist
 T = TypeVar("T")
 
 
+class PeerLostError(RuntimeError):
+    """A rank is gone, or did not answer in time; what the ranks were about to do together did not happen."""
+
+
 class Ranks:
-    """Every method but the constructor's attributes is collective. RuntimeError: a peer is gone, or hangs."""
+    """Every method but the constructor's attributes is collective. PeerLostError: a peer is gone, or hangs."""
 
     def __init__(self, *, timeout_seconds: float) -> None:
+        self._timeout_seconds = timeout_seconds
         self._group: Optional[Any] = None
         self.rank, self.world = 0, 1
         if dist.is_available() and dist.is_initialized():
@@ -26,6 +32,10 @@ class Ranks:
             self._group = dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout_seconds))
             # gloo's threads must end before the interpreter does, or C++ ends the process with SIGABRT (seen)
             atexit.register(self._close)
+
+    def sibling(self) -> Ranks:
+        """The same ranks in another group, for another thread: two threads in one group would mix up their words."""
+        return Ranks(timeout_seconds=self._timeout_seconds)
 
     def _close(self) -> None:
         # the script may have destroyed all groups, this one with them
@@ -37,12 +47,18 @@ class Ranks:
     def leads(self) -> bool:
         return self.rank == 0
 
+    @property
+    def group(self) -> Optional[Any]:
+        """For collectives of others, as those of torch.distributed.checkpoint; None: this rank is the only one."""
+        return self._group
+
     def gather(self, value: T) -> list[T]:
         """The values of all ranks, in their order, on every rank."""
         if self._group is None:
             return [value]
         values: list[Any] = [None] * self.world
-        dist.all_gather_object(values, value, group=self._group)
+        with self._told():
+            dist.all_gather_object(values, value, group=self._group)
         return values
 
     def share(self, value: T) -> T:
@@ -50,7 +66,8 @@ class Ranks:
         if self._group is None:
             return value
         values: list[Any] = [value]
-        dist.broadcast_object_list(values, src=0, group=self._group)
+        with self._told():
+            dist.broadcast_object_list(values, src=0, group=self._group)
         shared: T = values[0]
         return shared
 
@@ -59,5 +76,13 @@ class Ranks:
         if self._group is None:
             return flag
         held = torch.tensor([int(flag)], dtype=torch.int32)
-        dist.all_reduce(held, op=dist.ReduceOp.MAX, group=self._group)
+        with self._told():
+            dist.all_reduce(held, op=dist.ReduceOp.MAX, group=self._group)
         return bool(held.item())
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:
+            raise PeerLostError(f"a rank is gone, or silent for {self._timeout_seconds:g} s: {error}") from error

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Mapping
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, NoReturn, Optional
 
 from sweeprun_protocol.environ import RUN_ID, RunEnvironment
+from sweeprun_protocol.exit_codes import ExitCode
 from sweeprun_protocol.layout import RunLayout, parse_step_name
 from sweeprun_protocol.manifest import digest_of
 from sweeprun_protocol.records import MAX_METRIC_LENGTH, MAX_METRICS, CompleteRecord, LibraryRecord
@@ -18,13 +20,17 @@ from sweeprun_volume.records_io import publish_record
 from . import tracking
 from .agreement import Pinned
 from .channel import Sender
-from .checkpointer import Checkpointer, Place
+from .checkpointer import MARGIN_SECONDS, Checkpointer
+from .commit import Place
 from .log import say
-from .ranks import Ranks
+from .ranks import PeerLostError, Ranks
 from .start import VOLUME_ERRORS
-from .state import Stateful, items
+from .state import check_names, items
 from .stop import StopFlag
 from .tracking import Tracker
+
+if TYPE_CHECKING:
+    from .sharded import ShardedState
 
 TELL_SECONDS = 0.2
 """Between two steps that the entrypoint is told of."""
@@ -34,6 +40,8 @@ MAX_CONFIG_BYTES = 1 << 20
 OUTSIDE = "outside-sweeprun"
 OUTSIDE_DIRECTORY = "checkpoints"
 TRACKING = "tracking"
+REFUSE = "refuse"
+DROP_PER_RANK = "drop_per_rank"
 
 _begun = False
 
@@ -74,6 +82,7 @@ class Run:
         self._told_at = 0.0
         self._volume = Volume(environment.run_dir if environment is not None else os.getcwd())
         self._tracker = Tracker(None, attempt=self.attempt)
+        self._checkpointers: list[Checkpointer] = []
 
     @property
     def managed(self) -> bool:
@@ -128,31 +137,71 @@ class Run:
         return self._tracker
 
     def checkpointer(
-        self, shared: Mapping[str, Stateful], per_rank: Optional[Mapping[str, Stateful]] = None
+        self,
+        shared: Optional[Mapping[str, Any]] = None,
+        per_rank: Optional[Mapping[str, Any]] = None,
+        *,
+        sharded: Optional[Mapping[str, Any]] = None,
+        when_world_changes: str = REFUSE,
     ) -> Checkpointer:
-        """Commits and restores these objects.
+        """Commits and restores these objects. Collective.
+
+        Each is a Stateful (with state_dict and load_state_dict), a generator (torch.Generator, random.Random,
+        numpy.random.Generator) or a dictionary of plain values. They are restored in the order: sharded, shared,
+        per_rank, and last the generators that are used without being named, which are added by themselves.
 
         Args:
-            shared: the same on every rank (model, optimizer, scheduler of data parallel training): rank 0 writes them,
-                every rank reads them. One file each, named after the key.
-            per_rank: different on every rank (data loader). The random generators are added by themselves.
+            shared: the same on every rank (model, optimizer, scheduler, scaler of data parallel training): rank 0
+                writes them, every rank reads them. One file each, named after the key.
+            per_rank: different on every rank (data loader, generators). One file each for every rank.
+            sharded: cut over the ranks (a model of `fully_shard`, its optimizer, its average): each rank writes its
+                part, by torch.distributed.checkpoint.
+            when_world_changes: what restore() does where another number of ranks wrote the checkpoint: "refuse", or
+                "drop_per_rank": load `shared` and `sharded`, leave `per_rank` and the generators as the script made
+                them. That is not exact.
+
+        Raises:
+            ValueError, TypeError: a name or an object cannot be part of a checkpoint.
         """
         environment = self._environment
-        if TRACKING in shared:
+        if when_world_changes not in (REFUSE, DROP_PER_RANK):
+            raise ValueError(f"when_world_changes is {when_world_changes!r}, neither {REFUSE!r} nor {DROP_PER_RANK!r}")
+        shared, mine, cut = dict(shared or {}), dict(per_rank or {}), dict(sharded or {})
+        if TRACKING in (*shared, *mine, *cut):
             raise ValueError(f"{TRACKING!r} cannot name a part of a checkpoint: the rows for W&B are kept under it")
+        check_names([*shared, *mine, *cut])
+        place, pinned = self._place(environment)
+        checkpointer = Checkpointer(
+            place,
+            self._ranks,
+            items({**shared, TRACKING: self._tracker}, mine, rank=self._ranks.rank),
+            pinned=pinned,
+            sender=self._sender,
+            leave=self._tracker.finish,
+            fenced=_leave_fenced,
+            grace_left=self._grace_left,
+            sharded=_sharded(cut) if cut else None,
+            drop_per_rank=when_world_changes == DROP_PER_RANK,
+        )
+        self._checkpointers.append(checkpointer)
+        return checkpointer
+
+    def _place(self, environment: Optional[RunEnvironment]) -> tuple[Place, Pinned]:
         if environment is None:
             epoch = self._ranks.share(self._epoch_outside() if self._ranks.leads else 0)
             place = Place(self._volume, OUTSIDE, epoch, OUTSIDE_DIRECTORY, fenced=False)
-            pinned = Pinned(OUTSIDE, epoch, 0, None, None, None)
-        else:
-            directory = os.path.relpath(environment.checkpoint_dir, environment.run_dir)
-            place = Place(
-                self._volume, environment.run_id, environment.epoch, directory, config_digest=self._config_digest()
-            )
-            pinned = Pinned.of(environment)
-        mine = dict(per_rank or {})
-        found = items({**shared, TRACKING: self._tracker}, mine, rank=self._ranks.rank)
-        return Checkpointer(place, self._ranks, found, pinned=pinned, sender=self._sender, leave=self._tracker.finish)
+            return place, Pinned(OUTSIDE, epoch, 0, None, None, None)
+        directory = os.path.relpath(environment.checkpoint_dir, environment.run_dir)
+        place = Place(
+            self._volume, environment.run_id, environment.epoch, directory, config_digest=self._config_digest()
+        )
+        return place, Pinned.of(environment)
+
+    def _grace_left(self) -> Optional[float]:
+        """Seconds; None where nobody told this process to stop, or nobody will end it."""
+        if self._environment is None or not self._stop.is_set:
+            return None
+        return self._environment.grace_seconds - self._stop.seconds
 
     def should_stop(self, step: int) -> bool:
         """Whether training was told to stop, on any rank; the same answer on all ranks. Also tells how far training is.
@@ -167,12 +216,21 @@ class Run:
         return self._ranks.any(self._stop.is_set)
 
     def finish(self, exit_code: int) -> int:
-        """Leave before the end: W&B gets what it lacks, and keeps the run open. Returns the code, for sys.exit."""
+        """Leave before the end: W&B gets what it lacks, and keeps the run open. Returns the code, for sys.exit.
+
+        A save in the background is waited for, within the grace.
+        """
+        left = self._grace_left()
+        try:
+            for checkpointer in self._checkpointers:
+                checkpointer.wait(None if left is None else max(0.0, left - MARGIN_SECONDS))
+        except PeerLostError as error:  # the process leaves in any case, and W&B has to be told
+            say(f"the save in the background is not committed: {error}")
         self._tracker.finish(exit_code)
         return exit_code
 
     def complete(self, metrics: Optional[Mapping[str, Any]] = None, *, step: Optional[int] = None) -> None:
-        """Training is done, on every rank. Collective: returns when that is recorded.
+        """Training is done, on every rank. Collective: returns when that is recorded, and no save is outstanding.
 
         Args:
             metrics: for status.result; at most 32, numbers or texts of at most 64 characters. What does not fit is left
@@ -183,6 +241,8 @@ class Run:
         """
         step = None if step is None else int(step)
         told = _reportable(metrics or {})
+        for checkpointer in self._checkpointers:
+            checkpointer.wait()
         self._ranks.gather(step)  # all have come this far
         self._tracker.summarize({f"result/{name}": value for name, value in (metrics or {}).items()})
         self._tracker.finish(0)
@@ -233,6 +293,20 @@ class Run:
             return None
         data = self._volume.read(os.path.relpath(path, self.directory), limit=MAX_CONFIG_BYTES)
         return digest_of(data) if data is not None else None
+
+
+def _sharded(objects: Mapping[str, Any]) -> ShardedState:
+    from .sharded import ShardedState  # torch.distributed.checkpoint takes a second to import
+
+    return ShardedState(objects)
+
+
+def _leave_fenced(later: int) -> NoReturn:
+    """At once, as the entrypoint does it: a polite end would close the W&B run that the later attempt writes."""
+    say(f"epoch {later} was claimed: this attempt is over")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(int(ExitCode.FENCED))
 
 
 def _reportable(metrics: Mapping[str, Any]) -> dict[str, str]:

@@ -4,12 +4,10 @@ code."""
 from __future__ import annotations
 
 import io
-import random
-import sys
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Optional, Protocol
+from typing import Any
 
 import torch
 
@@ -18,56 +16,9 @@ from sweeprun_protocol.names import is_file_name
 from sweeprun_volume.operations import Volume
 
 from .hashed_stream import HashedStream
+from .stateful import RandomState, Stateful, as_stateful
 
 RNG = "rng"
-
-
-class Stateful(Protocol):
-    """A module, an optimizer, a scheduler, a scaler, a data loader: anything with torch's two methods.
-
-    States are read back with `weights_only=True`: tensors, numbers, texts, lists, tuples and dictionaries.
-    """
-
-    def state_dict(self) -> Any: ...
-
-    def load_state_dict(self, state_dict: Any) -> Any: ...
-
-
-class RandomState:
-    """The generators that training code uses without naming them: random, torch, CUDA and, where it was imported,
-    NumPy."""
-
-    def __init__(self) -> None:
-        self._loaded: Optional[Mapping[str, Any]] = None
-
-    def state_dict(self) -> dict[str, Any]:
-        state: dict[str, Any] = {"python": random.getstate(), "torch": torch.get_rng_state()}
-        if torch.cuda.is_available():
-            state["cuda"] = torch.cuda.get_rng_state_all()
-        numpy = sys.modules.get("numpy")
-        if numpy is not None:
-            name, keys, position, has_gauss, cached = numpy.random.get_state()
-            # as plain numbers: arrays would need NumPy's classes when they are read back
-            state["numpy"] = [name, torch.tensor(keys.tolist()), position, has_gauss, cached]
-        return state
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        version, internal, gauss = state_dict["python"]
-        random.setstate((version, tuple(internal), gauss))
-        torch.set_rng_state(state_dict["torch"])
-        if "cuda" in state_dict and torch.cuda.is_available():
-            torch.cuda.set_rng_state_all(state_dict["cuda"])
-        if "numpy" in state_dict:
-            import numpy
-
-            name, keys, position, has_gauss, cached = state_dict["numpy"]
-            numpy.random.set_state((name, keys.tolist(), position, has_gauss, cached))
-        self._loaded = state_dict
-
-    def load_again(self) -> None:
-        """From memory: the volume may fail by now, on one rank alone."""
-        if self._loaded is not None:
-            self.load_state_dict(self._loaded)
 
 
 @dataclass(frozen=True)
@@ -78,31 +29,39 @@ class Item:
     state: Stateful
     own: bool
     """Written by this rank; shared ones are written by rank 0 alone."""
+    shared: bool = False
+    """The same for every rank, however many there are."""
 
 
-def items(shared: Mapping[str, Stateful], per_rank: Mapping[str, Stateful], *, rank: int) -> list[Item]:
+def items(shared: Mapping[str, Any], per_rank: Mapping[str, Any], *, rank: int) -> list[Item]:
     """In the order in which they are restored: the random state comes last, since restoring the others may use it.
 
     Raises:
-        ValueError: a name is no plain file name, or is taken twice.
+        TypeError: an object has no state that could be put back.
     """
-    taken = [*shared, *per_rank]
-    for name in taken:
-        if not is_file_name(f"{name}.pt") or "-rank-" in name or name == RNG or taken.count(name) > 1:
-            raise ValueError(f"{name!r} cannot name a part of a checkpoint: use a plain, unique name other than rng")
-    found = [Item(f"{name}.pt", state, rank == 0) for name, state in shared.items()]
+    found = [Item(f"{name}.pt", as_stateful(name, state), rank == 0, shared=True) for name, state in shared.items()]
     mine = {**per_rank, RNG: RandomState()}
-    return found + [Item(f"{name}-rank-{rank}.pt", state, True) for name, state in mine.items()]
+    return found + [Item(rank_file(name, rank), as_stateful(name, state), True) for name, state in mine.items()]
 
 
-def write_item(volume: Volume, directory: str, item: Item, *, algorithm: str) -> ManifestFile:
+def rank_file(name: str, rank: int) -> str:
+    return f"{name}-rank-{rank}.pt"
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Raises ValueError: a name is no plain file name, or is taken twice."""
+    for name in names:
+        if not is_file_name(f"{name}.pt") or "-rank-" in name or name == RNG or names.count(name) > 1:
+            raise ValueError(f"{name!r} cannot name a part of a checkpoint: use a plain, unique name other than rng")
+
+
+def write_state(volume: Volume, directory: str, file: str, state: Any, *, algorithm: str) -> ManifestFile:
     """Raises VolumeError; TypeError where the state could be written and never read back."""
-    state = item.state.state_dict()
-    _require_readable(item.file, state)
-    path = f"{directory}/{item.file}"
+    _require_readable(file, state)
+    path = f"{directory}/{file}"
     with volume.create_file(path) as descriptor, HashedStream(volume, descriptor, path, algorithm) as stream:
         torch.save(state, stream)  # type: ignore[arg-type]  # torch needs no more than write and flush
-    return ManifestFile(item.file, stream.hasher.size, stream.hasher.finish())
+    return ManifestFile(file, stream.hasher.size, stream.hasher.finish())
 
 
 def _require_readable(file: str, state: Any) -> None:
@@ -128,7 +87,7 @@ def _without_tensors(value: Any) -> Any:
     return value
 
 
-def read_item(volume: Volume, directory: str, item: Item) -> Any:
-    """The state of a file that was verified just before. Raises what torch.load raises, FileNotFoundError."""
-    with volume.open_file(f"{directory}/{item.file}") as (descriptor, _), open(descriptor, "rb", closefd=False) as file:
-        return torch.load(file, map_location="cpu", weights_only=True)
+def read_state(volume: Volume, directory: str, file: str) -> Any:
+    """Of a file that was verified just before. Raises what torch.load raises, FileNotFoundError."""
+    with volume.open_file(f"{directory}/{file}") as (descriptor, _), open(descriptor, "rb", closefd=False) as opened:
+        return torch.load(opened, map_location="cpu", weights_only=True)

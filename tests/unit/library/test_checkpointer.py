@@ -15,10 +15,9 @@ import torch
 from support.training import DIRECTORY, RUN, Rig, checkpointer, claims, pinned_to, unpinned
 from support.volume_checkpoints import context_at
 from sweeprun_protocol.layout import step_name
-from sweeprun_trainer import checkpointer as checkpointers
-from sweeprun_trainer import state
+from sweeprun_trainer import commit, state
 from sweeprun_trainer.agreement import NotAgreedError
-from sweeprun_trainer.state import items
+from sweeprun_trainer.state import check_names
 from sweeprun_volume import hashing
 from sweeprun_volume.formats import Refused
 from sweeprun_volume.formats.own import OwnFormat
@@ -225,7 +224,7 @@ def test_a_state_that_needs_arbitrary_code_is_not_loaded(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["../escape", "rng", "a/b", "", "x-rank-1"])
 def test_names_of_parts_are_plain_and_free(name):
     with pytest.raises(ValueError, match="cannot name a part"):
-        items({name: Rig().model}, {}, rank=0)
+        check_names([name])
 
 
 def test_damage_is_seen_by_prepare_too(tmp_path):
@@ -308,7 +307,7 @@ def test_whatever_rank_0_runs_into_is_told_and_not_raised(tmp_path, monkeypatch,
     def fail(*_, **__):
         raise ValueError("unheard of")
 
-    monkeypatch.setattr(checkpointers, "later_claim", fail)
+    monkeypatch.setattr(commit, "later_claim", fail)
     assert not checkpointer(tmp_path, Rig()).save(5)
     assert "unheard of" in capfd.readouterr().err
     assert found(tmp_path) == leftovers(tmp_path) == []
@@ -328,7 +327,7 @@ def test_whatever_a_rank_runs_into_when_it_verifies_is_a_vote(tmp_path, monkeypa
 
 def test_ranks_at_different_steps_commit_nothing(tmp_path, monkeypatch, capfd):
     saved = checkpointer(tmp_path, Rig())
-    monkeypatch.setattr(saved._ranks, "gather", lambda value: [value, (value[0] + 1, value[1])])
+    monkeypatch.setattr(saved._ranks, "gather", lambda told: [told, replace(told, step=told.step + 1)])
     assert not saved.save(5)
     assert "different steps, [5, 6]" in capfd.readouterr().err
     assert found(tmp_path) == []
@@ -339,9 +338,11 @@ def test_ranks_whose_images_hash_differently_agree_on_what_all_can(tmp_path, mon
         pytest.skip("needs xxhash")
     saved = checkpointer(tmp_path, Rig())
     gather = saved._ranks.gather
-    monkeypatch.setattr(
-        saved._ranks, "gather", lambda value: gather(value) + ([(5, "blake2b-128")] if value[0] == 5 else [])
-    )
+
+    def with_another(told):
+        return gather(told) + ([replace(told, algorithm="blake2b-128")] if hasattr(told, "algorithm") else [])
+
+    monkeypatch.setattr(saved._ranks, "gather", with_another)
     assert saved.save(5)
     manifest = json.loads((tmp_path / DIRECTORY / step_name(5, 1) / "manifest.json").read_text())
     assert manifest["algorithm"] == "blake2b-128"
@@ -360,9 +361,9 @@ def test_the_tracker_is_told_the_code_when_no_rank_trains(tmp_path):
 
 def test_a_file_that_does_not_show_as_long_as_it_was_written_is_not_committed(tmp_path, monkeypatch, capfd):
     def longer(*args, **settings):
-        return replace(written := state.write_item(*args, **settings), size=written.size + 1)
+        return replace(written := state.write_state(*args, **settings), size=written.size + 1)
 
-    monkeypatch.setattr(checkpointers, "write_item", longer)
+    monkeypatch.setattr(commit, "write_state", longer)
     assert not checkpointer(tmp_path, Rig()).save(5)
     assert "does not show with its" in capfd.readouterr().err
     assert found(tmp_path) == []

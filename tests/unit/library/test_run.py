@@ -173,7 +173,7 @@ def test_a_start_outside_a_sweeprun_does_not_sweep_what_another_is_writing(tmp_p
     monkeypatch.chdir(tmp_path)
     first = Run(None, Ranks(timeout_seconds=5), StopFlag()).checkpointer({})
     first.save(5)
-    _, staging = first._begin(6)
+    _, staging = first._committer.begin(6)
     Run(None, Ranks(timeout_seconds=5), StopFlag()).checkpointer({}).restore()
     assert (tmp_path / staging).is_dir()
 

@@ -1,0 +1,156 @@
+"""One run: killed as planned, prepared anew each time, and compared with the undisturbed run of its kind."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from support.run_directory import RunDirectory
+from sweeprun_protocol.reasons import Outcome
+
+from .kills import Kill
+from .ranks import Ranks, context
+
+WORLD = 2
+STEPS = 24
+MOST_KILLS = 5
+SECONDS = 180.0
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Of a training: what its final state depends on, and whether saves are made in the background."""
+
+    mode: str
+    loader: str
+    workers: int
+    background: bool
+
+    @property
+    def reference(self) -> tuple[str, str, int]:
+        return self.mode, self.loader, self.workers
+
+    def environ(self, *, every: int) -> dict[str, str]:
+        return {
+            "EXACT_MODE": self.mode,
+            "EXACT_LOADER": self.loader,
+            "EXACT_WORKERS": str(self.workers),
+            "EXACT_BACKGROUND": str(int(self.background)),
+            "EXACT_STEPS": str(STEPS),
+            "EXACT_EVERY": str(every),
+        }
+
+
+# What StatefulDataLoader's workers draw is not in its state: docs/library.md
+KINDS = [
+    Kind(mode, loader, workers, background)
+    for mode, loader, workers, background in itertools.product(
+        ("ddp", "fsdp"), ("plain", "generator", "distributed", "stateful"), (0, 2), (False, True)
+    )
+    if not (loader == "stateful" and workers)
+]
+
+
+@dataclass
+class Told:
+    """What became of one run."""
+
+    seed: int
+    kind: Kind
+    kills: list[Kill] = field(default_factory=list)
+    """That were carried out."""
+    resumed: list[int] = field(default_factory=list)
+    """Steps from which attempts went on."""
+    divergence: str = ""
+    """Empty: the final state is that of the undisturbed run."""
+
+    def line(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Campaign:
+    def __init__(self, place: Path) -> None:
+        self._place = place
+        self._forking = context()
+        self._references: dict[tuple[str, str, int], list[str]] = {}
+
+    def run(self, seed: int, kind: Kind | None = None) -> Told:
+        """Everything is drawn from the seed: the kind, where none is given, the kills and the interval of saves."""
+        draw = random.Random(seed)
+        kind = kind or draw.choice(KINDS)
+        told = Told(seed, kind)
+        planned = [Kill.drawn(draw, steps=STEPS, world=WORLD) for _ in range(draw.randint(1, MOST_KILLS))]
+        expected = self._reference(kind)
+        found = self._ended(told, sorted(planned, key=lambda kill: kill.step), every=draw.randint(1, 6))
+        if not told.divergence and found != expected:
+            told.divergence = f"final digests {found}, undisturbed {expected}"
+        return told
+
+    def _reference(self, kind: Kind) -> list[str]:
+        if kind.reference not in self._references:
+            plain = Kind(*kind.reference, background=False)
+            told = Told(0, plain)
+            found = self._ended(told, [], every=STEPS)
+            if told.divergence:
+                raise RuntimeError(f"the undisturbed run of {kind} does not end well: {told.divergence}")
+            self._references[kind.reference] = found
+        return self._references[kind.reference]
+
+    def _ended(self, told: Told, planned: list[Kill], *, every: int) -> list[str]:
+        """Digests of all ranks at the end."""
+        place = Path(tempfile.mkdtemp(dir=self._place))
+        run = RunDirectory(place / "volume", slots=tuple(f"worker-{rank}" for rank in range(WORLD)))
+        attempts = 0
+        while run.report.outcome is not Outcome.COMPLETED:
+            if attempts > len(planned):
+                told.divergence = f"not complete after {attempts} attempts: {self._tails(place)}"
+                return []
+            base = run.report.checkpoint
+            if attempts and base is not None:
+                told.resumed.append(base.step)
+            kill = planned[attempts] if attempts < len(planned) else None
+            self._attempt(told, run, place, attempts, kill, every=every)
+            attempts += 1
+            run.prepare()
+        digests = [(place / f"digest-{rank}").read_text() for rank in range(WORLD)]
+        shutil.rmtree(place)
+        return digests
+
+    def _attempt(
+        self, told: Told, run: RunDirectory, place: Path, number: int, kill: Kill | None, *, every: int
+    ) -> None:
+        for rank in range(WORLD):
+            (place / f"seen-{rank}").unlink(missing_ok=True)
+        given = {**run.environment(grace_seconds=60).encode(), **told.kind.environ(every=every)}
+        environs = [self._environ(given, place, number, rank) for rank in range(WORLD)]
+        ranks = Ranks(self._forking, environs, [place / f"log-{number}-{rank}" for rank in range(WORLD)])
+        try:
+            if kill is not None and kill.strike(ranks, place, run.checkpoints, world=WORLD):
+                told.kills.append(kill)
+            codes = ranks.wait(SECONDS)
+            if None in codes:
+                told.divergence = f"attempt {number} hangs: {self._tails(place)}"
+        finally:
+            ranks.end()
+
+    def _environ(self, given: Mapping[str, str], place: Path, number: int, rank: int) -> dict[str, str]:
+        own = {
+            "RANK": str(rank),
+            "WORLD_SIZE": str(WORLD),
+            "RENDEZVOUS": str(place / f"rendezvous-{number}"),
+            "EXACT_PLACE": str(place),
+            "OMP_NUM_THREADS": "1",
+            "PATH": os.environ["PATH"],
+        }
+        return {**given, **own}
+
+    def _tails(self, place: Path) -> str:
+        logs = sorted(place.glob("log-*"))[-WORLD:]
+        return f"{place}: " + " | ".join(log.read_text(errors="replace")[-1500:] for log in logs)

@@ -1,0 +1,101 @@
+"""Ranks of one attempt, forked from a process that has imported torch already: a start costs a tenth of a second."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import multiprocessing
+import os
+import runpy
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+SCRIPT = Path(__file__).with_name("script.py")
+PRELOADED = [
+    "sklearn",
+    "sweeprun_trainer.run",
+    "sweeprun_trainer.loader",
+    "sweeprun_trainer.sharded",
+    "sweeprun_trainer.dcp_storage",
+    "torch.distributed.fsdp",
+    "torch.nn.parallel",
+    "torch.optim.swa_utils",
+    "torch.utils.data",
+    "torchdata.stateful_dataloader",
+]
+
+
+def context() -> Any:
+    forking = multiprocessing.get_context("forkserver")
+    forking.set_forkserver_preload(PRELOADED)
+    return forking
+
+
+def run_rank(environ: Mapping[str, str], log: str) -> None:
+    """The script as the main program of this process, which leads a session of its own."""
+    os.setsid()
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    os.environ.update(environ)
+    try:
+        runpy.run_path(str(SCRIPT), run_name="__main__")
+    finally:
+        atexit._run_exitfuncs()  # processes of multiprocessing leave without
+        sys.stdout.flush()
+
+
+class Ranks:
+    """All ranks of one attempt."""
+
+    def __init__(self, forking: Any, environs: list[Mapping[str, str]], logs: list[Path]) -> None:
+        self._processes = [
+            forking.Process(target=run_rank, args=(dict(environ), str(log)))
+            for environ, log in zip(environs, logs, strict=True)
+        ]
+        for process in self._processes:
+            process.start()
+
+    def signal(self, rank: int, number: int) -> None:
+        """To the rank itself, as the entrypoint forwards it; SIGKILL to all that it started, as the kernel does it."""
+        process = self._processes[rank]
+        if process.exitcode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            if number == signal.SIGKILL:
+                _kill_session(process.pid)
+            else:
+                os.kill(process.pid, number)
+
+    @property
+    def exit_codes(self) -> list[int | None]:
+        return [process.exitcode for process in self._processes]
+
+    @property
+    def running(self) -> bool:
+        return None in self.exit_codes
+
+    def wait(self, seconds: float) -> list[int | None]:
+        """Exit codes; None: still running."""
+        end = time.monotonic() + seconds
+        for process in self._processes:
+            process.join(max(0.0, end - time.monotonic()))
+        return self.exit_codes
+
+    def end(self) -> None:
+        for rank, process in enumerate(self._processes):
+            self.signal(rank, signal.SIGKILL)
+            process.join()
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def _kill_session(pid: int) -> None:
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except ProcessLookupError:  # before its setsid
+        os.kill(pid, signal.SIGKILL)
