@@ -14,6 +14,7 @@ from sweeprun_cli.inspect.command import EXIT_CODES, inspect
 from sweeprun_cli.local.commands import app as local
 from sweeprun_cli.report.command import report
 from sweeprun_cli.requests import resume, retry, stop, suspend
+from sweeprun_cli.tracking import app as tracking
 from sweeprun_cli.watch import watch
 from sweeprun_cli.why.command import why
 
@@ -24,6 +25,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 app.add_typer(local, name="local")
+app.add_typer(tracking, name="tracking")
 for command in (get, history, why, watch, retry, stop, suspend, resume, adopt, advise, report):
     app.command(epilog=EPILOG)(command)
 app.command()(explain)

@@ -42,7 +42,9 @@ CONTAINER: dict[ExitCode, Entry] = {
 
 COMMAND: dict[Exit, Entry] = {
     Exit.OK: Entry("Done; of `watch RUN`: the run is complete."),
-    Exit.FAILED: Entry("Bad news: the run failed (`watch`, `local`), or `inspect --check` found damage."),
+    Exit.FAILED: Entry(
+        "Bad news: the run failed (`watch`, `local`), `inspect --check` found damage, `tracking sync` did not send all."
+    ),
     Exit.USAGE: Entry("A wrong option or argument, or a file that is not there.", "See --help."),
     Exit.TIMED_OUT: Entry("--timeout was over before what was waited for came true."),
     Exit.NOT_FOUND: Entry("There is no such SweepRun.", "`sweeprun get -A` lists all."),

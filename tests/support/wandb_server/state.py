@@ -157,6 +157,13 @@ class Run:
                 self.conflicts.append(event.stamp(position=position, before=decoded(before), after=decoded(line)))
         lines[offset : offset + len(content)] = content
 
+    @property
+    def state(self) -> str:
+        """As the real service shows it, but for `crashed`, which takes five minutes without a heartbeat."""
+        if not self.exits or (self.resumes and self.resumes[-1]["seq"] > self.exits[-1]["seq"]):
+            return "running"
+        return "finished" if self.exits[-1]["exit_code"] == 0 else "failed"
+
     def bucket(self) -> Json:
         """The answer to a client that asks for the run."""
         entity, project, name = self.address
@@ -208,10 +215,15 @@ class State:
 
     def __init__(self) -> None:
         self.runs: dict[Address, Run] = {}
+        self.deleted: set[Address] = set()
         self._resolvers: dict[str, Callable[[Event, Json], Json]] = {
             "Viewer": self._viewer,
+            "GetDefaultEntity": self._viewer,
             "RunResumeStatus": self._resume_status,
+            "Run": self._public_run,
+            "RunHistoryKeys": self._public_run,
             "UpsertBucket": self._upsert_bucket,
+            "DeleteRun": self._delete_run,
             "CreateRunFiles": self._create_run_files,
             "RunStoppedStatus": lambda _event, _variables: {"project": {"run": {"stopped": False}}},
             "ServerFeaturesQuery": lambda _event, _variables: {"serverInfo": {"features": []}},
@@ -225,6 +237,9 @@ class State:
         request, address = event.request, event.address
         if request.method == "POST" and request.path == "/graphql":
             resolve = self._resolvers.get(text(request.body.get("operation")))
+            if resolve == self._upsert_bucket and address in self.deleted:
+                message = f"run {address[2]} was previously created and deleted; try a new run name"
+                return 409, {"errors": [{"message": message}]}
             # An empty answer is what the client shrugs off, whatever it asked for.
             return 200, {"data": resolve(event, mapping(request.body.get("variables"))) if resolve else {}}
         if address and request.method == "POST":
@@ -257,12 +272,30 @@ class State:
         run.resumes.append(event.stamp(lines=len(run.lines(HISTORY))))
         return {"model": {"id": run.address[1], "name": run.address[1], "bucket": run.bucket()}}
 
+    def _public_run(self, event: Event, _variables: Json) -> Json:
+        """As the client's public API asks for a run. Of keys that mean nothing here it takes the absence for null."""
+        run = self.runs.get(event.address) if event.address else None
+        if run is None:
+            return {"project": {"run": None}}
+        rows = [mapping(decoded(line)) for line in run.lines(HISTORY)]
+        steps = [row["_step"] for row in rows if isinstance(row.get("_step"), int)]
+        keys = {"lastStep": max(steps, default=-1)}
+        return {"project": {"run": {**run.bucket(), "state": run.state, "historyKeys": keys}}}
+
     def _upsert_bucket(self, event: Event, variables: Json) -> Json:
         if event.address is None:
             return {}
         run = self._run(event.address)
         inserted = run.upsert(event, variables)
         return {"upsertBucket": {"inserted": inserted, "bucket": run.bucket()}}
+
+    def _delete_run(self, _event: Event, variables: Json) -> Json:
+        """As the public API deletes it. Its name is not free afterwards."""
+        for address, run in tuple(self.runs.items()):
+            if run.bucket_id == variables.get("id"):
+                del self.runs[address]
+                self.deleted.add(address)
+        return {"deleteRun": {"clientMutationId": None}}
 
     def _create_run_files(self, event: Event, variables: Json) -> Json:
         if event.address is None:
