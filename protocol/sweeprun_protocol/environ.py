@@ -6,7 +6,7 @@ Everything the pod must know travels here; pods hold no token and read no API.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Optional
+from typing import ClassVar, Optional
 
 from .frozen import dataclass
 from .names import is_run_id, is_slot
@@ -59,6 +59,10 @@ INIT_DIR = "SWEEPRUN_INIT_DIR"
 """sweep_init only: staging directory for the configuration file and, optionally, `run.json`."""
 INIT_KEY = "SWEEPRUN_INIT_KEY"
 """sweep_init only: the same for every try of one fresh start; make things elsewhere under this key."""
+
+SHUTDOWN_TIMEOUT = "TORCH_ELASTIC_SHUTDOWN_TIMEOUT"
+"""torchrun kills its workers this many seconds after a signal; 30 unless told, whatever the pod's grace."""
+_SHUTDOWN_MARGIN = 5
 
 WANDB_RUN_ID = "WANDB_RUN_ID"
 """W&B run of this SweepRun, with spec.tracking; WANDB_RESUME is `allow` beside it."""
@@ -146,6 +150,8 @@ class RunEnvironment:
 class PodEnvironment:
     """Who this pod is, by the downward API."""
 
+    NAMES: ClassVar[tuple[str, ...]] = (REPLICA_TYPE, REPLICA_INDEX, POD_UID, POD_NAME, NODE_NAME)
+
     slot: str
     pod_uid: str
     pod_name: str
@@ -163,6 +169,11 @@ class PodEnvironment:
             pod_name=_required(environ, POD_NAME),
             node=environ.get(NODE_NAME, ""),
         )
+
+
+def shutdown_seconds(grace_seconds: int) -> int:
+    """What SHUTDOWN_TIMEOUT is set to: the launcher has to end, and its end has to be recorded, within the grace."""
+    return max(grace_seconds - _SHUTDOWN_MARGIN, 1)
 
 
 def _text(value: Optional[int]) -> Optional[str]:

@@ -5,6 +5,8 @@ The report travels as the container's termination message, at most REPORT_BYTES;
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, Optional
 
@@ -50,6 +52,11 @@ MAX_KEPT = 1_000_000
 MAX_CONFIG_BYTES = 64 << 10
 MAX_REQUEST_BYTES = 120 << 10
 """Below the kernel's 128 KiB for one environment string."""
+
+
+def pods_digest(uids: Iterable[str]) -> str:
+    """Of a set of pods: constant in size, where an attempt may have hundreds."""
+    return "sha256:" + hashlib.sha256("\n".join(sorted(set(uids))).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -150,6 +157,9 @@ class PrepareRequest:
     """Entries of quarantine that are kept; absent: all."""
     drain_forced: bool = False
     """Pods of the last attempt were deleted by force: their processes may live, and may write."""
+    ended_pods: Optional[str] = None
+    """pods_digest of all pods of the last attempt, where the cluster showed of each that its training container ended
+    with 0 before anything had asked the pod to go."""
 
     def encode(self) -> str:
         data = dump(
@@ -181,6 +191,7 @@ class PrepareRequest:
                     "keepLast": self.keep_last,
                     "quarantineKeepLast": self.quarantine_keep_last,
                     "drainForced": self.drain_forced,
+                    "endedPods": self.ended_pods,
                 }
             )
         )
@@ -219,6 +230,7 @@ class PrepareRequest:
                 "quarantineKeepLast", lambda name: fields.integer(name, least=1, most=MAX_KEPT)
             ),
             drain_forced=fields.flag("drainForced"),
+            ended_pods=fields.optional("endedPods", read_digest(fields)),
         )
         if not is_sweep_name(request.sweep_name):
             raise RecordError(where, "field 'sweepName' is no valid sweep name")

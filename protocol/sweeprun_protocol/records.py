@@ -252,16 +252,21 @@ class StartRecord:
     pod_name: str
     node: str
     time: float
+    unwrapped: bool = False
+    """No entrypoint is around the command: it records no end."""
 
     def to_dict(self) -> dict[str, Any]:
-        return {
-            "epoch": self.epoch,
-            "slot": self.slot,
-            "podUid": self.pod_uid,
-            "podName": self.pod_name,
-            "node": self.node,
-            "time": self.time,
-        }
+        return plain(
+            {
+                "epoch": self.epoch,
+                "slot": self.slot,
+                "podUid": self.pod_uid,
+                "podName": self.pod_name,
+                "node": self.node,
+                "time": self.time,
+                "unwrapped": True if self.unwrapped else None,
+            }
+        )
 
     @staticmethod
     def from_value(value: Any, where: str) -> StartRecord:
@@ -273,6 +278,7 @@ class StartRecord:
             pod_name=fields.text("podName", most=253),
             node=fields.text("node", most=253),
             time=fields.number("time"),
+            unwrapped=fields.has("unwrapped") and fields.flag("unwrapped"),
         )
 
 

@@ -161,10 +161,10 @@ class Sweep:
         path.write_bytes(data)
         return path
 
-    def starts(self, *slots: str, pod: str = "pod") -> None:
+    def starts(self, *slots: str, pod: str = "pod", unwrapped: bool = False) -> None:
         for slot in slots or SLOTS:
             record = StartRecord(
-                epoch=self.epoch, slot=slot, pod_uid=f"{pod}-{slot}", pod_name=slot, node="node-1", time=1.0
+                self.epoch, slot, f"{pod}-{slot}", pod_name=slot, node="node-1", time=1.0, unwrapped=unwrapped
             )
             self._record(self.layout().start(self.epoch, slot), record.to_dict())
 

@@ -1,4 +1,4 @@
-"""`python sweeprun.pyz exec -- COMMAND [ARGUMENT]...` and `python sweeprun.pyz install --to DIR`."""
+"""`python sweeprun.pyz exec -- COMMAND [ARGUMENT]...`, `... install --to DIR` and `... check`."""
 
 from __future__ import annotations
 
@@ -21,6 +21,10 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         from .execute import execute
 
         return execute(given[2:], os.environ)
+    if given == ["check"]:
+        from .execute import execute
+
+        return execute([], os.environ)
     if given[:2] == ["install", "--to"] and len(given) == 3:
         from .install import InstallError, install
 
@@ -30,7 +34,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
             say(str(error))
             return 1
         return 0
-    say("usage: exec -- COMMAND [ARGUMENT]... | install --to DIR")
+    say("usage: exec -- COMMAND [ARGUMENT]... | install --to DIR | check")
     return USAGE
 
 

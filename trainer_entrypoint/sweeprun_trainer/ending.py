@@ -8,8 +8,8 @@ import time
 from typing import Callable, Optional, TypeVar
 
 from sweeprun_protocol.codec import dump
-from sweeprun_protocol.records import EndRecord
-from sweeprun_volume.records_io import publish_record
+from sweeprun_protocol.records import EndRecord, StartRecord
+from sweeprun_volume.records_io import publish_record, read_record
 
 from .log import say
 from .settings import DEFAULT_TERMINATION_LOG
@@ -110,6 +110,14 @@ def is_leader(place: Place) -> bool:
     return place.pod.slot == leader
 
 
+def _has_ended(place: Place, slot: str) -> bool:
+    """Or will never say so."""
+    if place.volume.exists(place.layout.end(place.run.epoch, slot)):
+        return True
+    start = read_record(place.volume, place.layout.start(place.run.epoch, slot), StartRecord.from_value)
+    return start is not None and start.unwrapped
+
+
 def wait_for_peers(place: Place, *, seconds: float, stop: Callable[[], bool]) -> bool:
     """Until the end record of every slot shows, at most `seconds`, and no longer once `stop()` holds.
 
@@ -119,7 +127,7 @@ def wait_for_peers(place: Place, *, seconds: float, stop: Callable[[], bool]) ->
     missing = [slot for slot in place.run.slots if slot != place.pod.slot]
     for _ in range(int(seconds / PEER_POLL_SECONDS) + 1):
         try:
-            missing = [slot for slot in missing if not place.volume.exists(place.layout.end(place.run.epoch, slot))]
+            missing = [slot for slot in missing if not _has_ended(place, slot)]
         except VOLUME_ERRORS as error:
             say(f"the other slots' ends cannot be seen: {error}")
             return False

@@ -1,4 +1,4 @@
-"""`exec -- COMMAND`: the start check before it, the watch beside it, its end after it."""
+"""`exec -- COMMAND`: the start check before it, the watch beside it, its end after it; `check`: the check alone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ from collections.abc import Collection, Mapping, Sequence
 from types import FrameType
 from typing import Callable, NoReturn, Optional
 
-from sweeprun_protocol.environ import SLOTS, EnvironError, PodEnvironment, RunEnvironment
+from sweeprun_protocol.environ import (
+    SHUTDOWN_TIMEOUT,
+    SLOTS,
+    EnvironError,
+    PodEnvironment,
+    RunEnvironment,
+    shutdown_seconds,
+)
 from sweeprun_protocol.exit_codes import ExitCode
 from sweeprun_protocol.records import EndRecord
 from sweeprun_volume.clock import Clock
@@ -25,9 +32,6 @@ from .settings import Settings
 from .start import Place, StartRefusedError, check_start
 from .watch import Watch
 
-SHUTDOWN_TIMEOUT = "TORCH_ELASTIC_SHUTDOWN_TIMEOUT"
-"""torchrun kills its workers this many seconds after a signal; 30 unless told, whatever the pod's grace."""
-SHUTDOWN_MARGIN = 5
 SAMPLE_SECONDS = 2.0
 COERCED = "LC_CTYPE"
 """The interpreter sets it for itself where the locale is C (PEP 538)."""
@@ -41,14 +45,17 @@ class _StoppedEarly(BaseException):
 
 
 def execute(command: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Run the command as one slot of an attempt; returns the exit code of the container."""
+    """Run the command as one slot of an attempt; returns the exit code of the container.
+
+    Without a command the slot is checked and taken, and that is all: what the image starts by itself follows.
+    """
     child = Command()
     try:
         for number in STOPPING:  # process 1 ignores what it does not handle
             signal.signal(number, _stop_early)
         settings, place = _read(environ)
         progress = Progress(base_step=place.run.resume_step)
-        check_start(place, clock=Clock(), settle_seconds=settings.settle_seconds)
+        check_start(place, clock=Clock(), settle_seconds=settings.settle_seconds, unwrapped=not command)
         child.forward_signals()
     except EnvironError as error:
         say(str(error))
@@ -59,6 +66,8 @@ def execute(command: Sequence[str], environ: Mapping[str, str]) -> int:
     except _StoppedEarly as stopped:
         say("told to stop before the command was started")
         return 128 + stopped.number
+    if not command:
+        return ExitCode.COMPLETED
     return _Execution(place, settings, progress, child).run(command, environ)
 
 
@@ -195,7 +204,7 @@ def child_environ(
     values = dict(environ)
     if given is not None and COERCED not in given:
         values.pop(COERCED, None)
-    values.setdefault(SHUTDOWN_TIMEOUT, str(max(grace_seconds - SHUTDOWN_MARGIN, 1)))
+    values.setdefault(SHUTDOWN_TIMEOUT, str(shutdown_seconds(grace_seconds)))
     if receiver is not None:
         values[PROGRESS_SOCKET] = receiver.name
     return values

@@ -37,5 +37,5 @@ for candidate in \
 done
 
 echo "sweeprun: this image has no Python 3.9 or newer on PATH or in the usual places: name one in" \
-  "spec.entrypoint.pythonPath, or use an image that has one" >&2
+  "spec.entrypoint.pythonPath, use an image that has one, or set spec.entrypoint.mode: EnvOnly" >&2
 exit 81

@@ -65,8 +65,8 @@ class Place:
         return os.path.relpath(self.run.resume_from, self.run.run_dir) if self.run.resume_from else None
 
 
-def check_start(place: Place, *, clock: Clock, settle_seconds: float) -> None:
-    """Make this slot of this epoch ours, or raise StartRefusedError.
+def check_start(place: Place, *, clock: Clock, settle_seconds: float, unwrapped: bool = False) -> None:
+    """Make this slot of this epoch ours, or raise StartRefusedError. `unwrapped`: nobody will record its end.
 
     What another node wrote may show late, so what is absent is asked for again, up to `settle_seconds`; what
     contradicts is final.
@@ -74,7 +74,7 @@ def check_start(place: Place, *, clock: Clock, settle_seconds: float) -> None:
     with _failing_closed():
         _check_epoch(place, clock, settle_seconds)
         _check_resume_point(place, clock, settle_seconds)
-        _take_slot(place, clock)
+        _take_slot(place, clock, unwrapped)
         # a claim made while we looked: the record above told nobody, since its prepare was through already
         _check_epoch(place, clock, 0.0)
 
@@ -109,11 +109,17 @@ def _check_epoch(place: Place, clock: Clock, settle_seconds: float) -> None:
         raise StartRefusedError(ExitCode.STALE_EPOCH, f"epoch {head} was claimed: this attempt, of {epoch}, is over")
 
 
-def _take_slot(place: Place, clock: Clock) -> None:
+def _take_slot(place: Place, clock: Clock, unwrapped: bool) -> None:
     run, pod = place.run, place.pod
     path = place.layout.start(run.epoch, pod.slot)
     mine = StartRecord(
-        epoch=run.epoch, slot=pod.slot, pod_uid=pod.pod_uid, pod_name=pod.pod_name, node=pod.node, time=clock.now()
+        epoch=run.epoch,
+        slot=pod.slot,
+        pod_uid=pod.pod_uid,
+        pod_name=pod.pod_name,
+        node=pod.node,
+        time=clock.now(),
+        unwrapped=unwrapped,
     )
     if publish_record(place.volume, path, mine):
         return

@@ -8,6 +8,7 @@ from typing import Any, Callable, Optional, TypeVar
 from sweeprun_protocol.codec import RecordError
 from sweeprun_protocol.frozen import dataclass
 from sweeprun_protocol.layout import RunLayout
+from sweeprun_protocol.prepare import pods_digest
 from sweeprun_protocol.reasons import CompletionPolicy
 from sweeprun_protocol.records import (
     CompleteRecord,
@@ -35,6 +36,8 @@ class Evidence:
     library: bool
     """Training code initialised the library: an exit code alone says nothing then."""
     complete: Optional[CompleteRecord]
+    witnessed: bool = False
+    """The cluster showed that all these pods ended well by themselves."""
 
     @property
     def last_step(self) -> Optional[int]:
@@ -49,8 +52,12 @@ class Evidence:
 NO_EVIDENCE = Evidence(starts={}, ends={}, library=False, complete=None)
 
 
-def gather(volume: Volume, layout: RunLayout, decision: Decision) -> Evidence:
-    """Read by name, slot for slot: listings of network file systems lag."""
+def gather(volume: Volume, layout: RunLayout, decision: Decision, *, ended_pods: Optional[str] = None) -> Evidence:
+    """Read by name, slot for slot: listings of network file systems lag.
+
+    Args:
+        ended_pods: what the request says of the attempt's pods.
+    """
     epoch = decision.epoch
     starts = {slot: _of_pod(volume, layout.start(epoch, slot), StartRecord.from_value) for slot in decision.slots}
     ends = {slot: _of_pod(volume, layout.end(epoch, slot), EndRecord.from_value) for slot in decision.slots}
@@ -60,6 +67,8 @@ def gather(volume: Volume, layout: RunLayout, decision: Decision) -> Evidence:
         library=_of_pod(volume, layout.library(epoch), LibraryRecord.from_value) is not None
         or volume.exists(layout.library(epoch)),
         complete=_of_pod(volume, layout.completion(epoch), CompleteRecord.from_value),
+        witnessed=ended_pods is not None
+        and ended_pods == pods_digest(record.pod_uid for record in starts.values() if record is not None),
     )
 
 
@@ -72,6 +81,8 @@ def is_complete(decision: Decision, evidence: Evidence) -> bool:
 
 def _ended_well(slot: str, epoch: int, evidence: Evidence) -> bool:
     start, end = evidence.starts.get(slot), evidence.ends.get(slot)
+    if start is not None and end is None and start.unwrapped:
+        return evidence.witnessed and start.epoch == epoch and start.slot == slot
     if start is None or end is None:
         return False
     same = start.epoch == end.epoch == epoch and start.slot == end.slot == slot and start.pod_uid == end.pod_uid
@@ -86,11 +97,13 @@ def publish_result(
     owner: Owner,
     decision: Decision,
     evidence: Evidence,
+    saved_step: Optional[int],
     now: Callable[[], float],
 ) -> Result:
-    """The completion record, ours or that of whoever was faster."""
+    """The completion record, ours or that of whoever was faster. `saved_step` is that of the newest checkpoint."""
     complete = evidence.complete
     step = complete.step if complete is not None and complete.step is not None else evidence.last_step
+    step = step if step is not None else saved_step
     mine = Result(
         run_id=run_id,
         epoch=decision.epoch,

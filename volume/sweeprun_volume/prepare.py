@@ -273,7 +273,7 @@ class _Preparation:
         if decided is None:
             return None
         self.volume.look_anew(run.standing.layout.epoch(decided.epoch))
-        evidence = completion.gather(self.volume, run.standing.layout, decided)
+        evidence = completion.gather(self.volume, run.standing.layout, decided, ended_pods=self.request.ended_pods)
         self._tell_of_attempt(evidence)
         return evidence if completion.is_complete(decided, evidence) else None
 
@@ -296,9 +296,15 @@ class _Preparation:
             owner=self.request.owner,
             decision=decided,
             evidence=evidence,
+            saved_step=self._saved_step(run, claim, decided) if evidence.last_step is None else None,
             now=self.clock.now,
         )
         self._complete(run, result, decided, epoch=claim.epoch)
+
+    def _saved_step(self, run: Run, claim: Claim, decided: Decision) -> Optional[int]:
+        """Where no end record tells how far it came."""
+        candidates = self._candidates(run, self._inventory(run, claim, decided), decided)
+        return max((candidate.step for candidate in candidates), default=None)
 
     def _was_completed(self, run: Run, claim: Claim) -> bool:
         """Since we looked, or a look at a network file system showed what was: our marker must not stay."""

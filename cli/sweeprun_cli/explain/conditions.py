@@ -16,8 +16,12 @@ ACCEPTANCE: dict[Reason, Entry] = {
         "Rename the container to pytorch, or name it in spec.entrypoint.containerName.",
     ),
     Reason.COMMAND_MISSING: Entry(
-        "The container has no command: what an image starts by itself cannot be wrapped.",
-        "Set command in the template.",
+        "The container has no command: what an image starts by itself cannot be wrapped, as spec.entrypoint.mode asks.",
+        "Set command in the template, or mode EnvOnly.",
+    ),
+    Reason.PROBE_STOPS: Entry(
+        "A probe may stop a container that has no entrypoint, and its exit 0 would look like the end of training.",
+        "Remove the probe, set command in the template, or use completion.policy: Explicit.",
     ),
     Reason.WANDB_AGENT: Entry(
         "The command is `wandb agent`, which chooses the run ID itself.", "Use the one-trial form as spec.init."

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from sweeprun_operator.api.entrypoint import CHECK
 from sweeprun_operator.cluster.gateway import ConflictError, NotFoundError
 from sweeprun_protocol.keys import ROLE_ATTEMPT, ROLE_LABEL
 
@@ -95,7 +96,7 @@ class LocalCluster:
 
     def _plays(self, pod: Raw, container: Raw, is_init: bool) -> bool:
         if pod["metadata"]["labels"].get(ROLE_LABEL) == ROLE_ATTEMPT:
-            return not is_init and container["name"] == self._container
+            return bool(container["name"] == (CHECK if is_init else self._container))
         return True
 
     async def _control(self) -> None:

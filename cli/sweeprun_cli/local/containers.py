@@ -14,6 +14,7 @@ from sweeprun_protocol.prepare import REQUEST_ENV
 from .store import Raw
 
 WRAPPER = ("/bin/sh", "/sweeprun/run.sh")
+ZIPAPP = "/opt/sweeprun/sweeprun.pyz"
 IMAGE_EXAMPLES = "/opt/sweeprun/examples"
 """Where the example image keeps the scripts of examples/."""
 TERMINATION_LOG = "/dev/termination-log"
@@ -112,6 +113,8 @@ def _arguments(words: list[str], machine: Machine, message_file: str) -> list[st
         inner = words[2:]
         # -P: a module beside the script must not stand in for ours.
         return [machine.python, "-P", "-m", "sweeprun_trainer", "exec", "--", *_interpreted(inner, machine)]
+    if words[1:] == [ZIPAPP, "check"]:
+        return [machine.python, "-P", "-m", "sweeprun_trainer", "check"]
     words = _interpreted(words, machine)
     if words[1:3] == ["-m", "sweeprun_volume"] and words[3:4] and words[3] in _ANSWERS:
         # Given last, which is what counts: a local disk shows at once what was written.

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from sweeprun_operator.api.template import replicas
 from sweeprun_operator.api.v1alpha1 import API_VERSION, KIND, SweepRun
 
 from .gateway import NAMESPACE
@@ -45,6 +46,13 @@ def load(path: Path, *, changes: Iterable[str] = ()) -> Manifest:
         run = SweepRun.from_wire({**raw, "metadata": {**raw["metadata"], "uid": "not-created-yet"}})
     except ValidationError as error:
         raise ManifestError("\n".join(_said(path, one) for one in error.errors(include_url=False))) from None
+    for replica in replicas(run.spec.template.spec):
+        container = replica.container(run.spec.entrypoint.container_name)
+        if container is not None and not container.node.get("command"):
+            raise ManifestError(
+                f"{path}: {container.path}.command: missing; local mode has no images, so it cannot know what one "
+                "starts by itself: write the command here"
+            )
     return Manifest(path=path, raw=raw, run=run)
 
 

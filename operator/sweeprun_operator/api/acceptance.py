@@ -12,7 +12,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
 
+from sweeprun_protocol.reasons import CompletionPolicy
+
 from .commands import runs_wandb_agent, shell_line
+from .entrypoint import clean_pod_policy, is_wrapped
 from .mounts import mount_problems
 from .spec import MAX_CONFIG_BYTES, MAX_TEMPLATE_BYTES, SweepRunSpec
 from .status import MAX_POD_UIDS
@@ -27,6 +30,8 @@ class Reason(StrEnum):
     REPLICAS_INVALID = "ReplicasInvalid"
     CONTAINER_MISSING = "ContainerMissing"
     COMMAND_MISSING = "CommandMissing"
+    PROBE_STOPS = "ProbeStops"
+    """A probe may stop a container whose end nobody records."""
     WANDB_AGENT = "WandbAgent"
     ELASTIC_POLICY = "ElasticPolicy"
     INIT_INVALID = "InitInvalid"
@@ -178,11 +183,12 @@ def _replica(replica: Replica, spec: SweepRunSpec) -> Iterator[Problem]:
             "itself wants one named pytorch",
         )
         return
-    if not texts(container.node.get("command")):
+    if is_wrapped(spec, container) and not texts(container.node.get("command")):
         yield Problem(
             Reason.COMMAND_MISSING,
-            f"{container.path}.command is not set: the entry point of an image cannot be wrapped yet; write the "
-            "command here (`docker image inspect` shows the image's Entrypoint and Cmd)",
+            f"{container.path}.command is not set, and spec.entrypoint.mode is Wrap: what the image starts by itself "
+            "cannot be wrapped; write the command here (`docker image inspect` shows the image's Entrypoint and Cmd), "
+            "or use mode Auto or EnvOnly",
         )
     elif runs_wandb_agent(container.words):
         yield Problem(
@@ -191,9 +197,23 @@ def _replica(replica: Replica, spec: SweepRunSpec) -> Iterator[Problem]:
             "continued: run the training script as command, and draw the trial's parameters in spec.init (or put them "
             "into spec.config); spec.tracking.wandb.sweepId keeps the run in its sweep",
         )
+    if not is_wrapped(spec, container):
+        yield from _stopping_probes(container, spec)
     yield from _own_variables(container, OWN_VARIABLES)
     for message in mount_problems(replica, container, spec.storage):
         yield Problem(Reason.MOUNT_CONFLICT, message)
+
+
+def _stopping_probes(container: Container, spec: SweepRunSpec) -> Iterator[Problem]:
+    """What a probe stops may end with 0, and the pod looks as if it had ended by itself."""
+    found = [name for name in ("livenessProbe", "startupProbe") if container.node.get(name) is not None]
+    if found and spec.completion.policy is CompletionPolicy.EXIT_CODE:
+        yield Problem(
+            Reason.PROBE_STOPS,
+            f"{container.path} has {_listed(found)} and no entrypoint (EnvOnly): a program that the probe stops and "
+            "that exits 0 would look complete; remove the probe, set command so that the entrypoint records why it "
+            "ended, or use completion.policy: Explicit",
+        )
 
 
 def _own_variables(container: Container, names: frozenset[str]) -> Iterator[Problem]:
@@ -242,6 +262,13 @@ def _one_node(spec: SweepRunSpec, claim: ClaimFacts) -> Iterator[Problem]:
 
 
 def _lost_arguments(container: Container, spec: SweepRunSpec) -> Iterator[Problem]:
+    if spec.resume.args and not container.words:
+        yield Problem(
+            Reason.ARGUMENTS_LOST,
+            f"{container.path} sets neither command nor args: with spec.resume.args appended, the image's own "
+            "arguments (CMD) would be lost, so they are not; write args here, or read $SWEEPRUN_RESUME_FROM in the "
+            "program",
+        )
     line = shell_line(container.words)
     if spec.resume.args and line is not None and not _RESUME_VARIABLES.search(line):
         yield Problem(
@@ -274,10 +301,11 @@ def _overridden(spec: SweepRunSpec) -> Iterator[Problem]:
     for field, advice in _RUN_POLICY.items():
         if policy.get(field) is not None and policy.get(field) is not False:
             yield Problem(Reason.OVERRIDDEN, f"spec.template.spec.runPolicy.{field} is not used: {advice}")
-    if policy.get("cleanPodPolicy") not in (None, "Running"):
+    own = clean_pod_policy(spec)
+    if policy.get("cleanPodPolicy") not in (None, own):
         yield Problem(
             Reason.OVERRIDDEN,
-            "spec.template.spec.runPolicy.cleanPodPolicy is not used: it is Running here, so that the evidence stays",
+            f"spec.template.spec.runPolicy.cleanPodPolicy is not used: it is {own} here, so that the evidence stays",
         )
     for replica in replicas(spec.template.spec):
         if replica.node.get("restartPolicy") not in (None, "Never"):

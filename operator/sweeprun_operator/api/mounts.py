@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from .spec import Storage
 from .template import Container, Node, Replica, mappings
@@ -18,6 +19,11 @@ def existing_mount(replica: Replica, container: Container, storage: Storage) -> 
         if _path(mount) == storage.mount_path and mount.get("name") in volumes:
             return mount
     return None
+
+
+def is_mount_of(storage: Storage, mount: Any) -> bool:
+    """Whether it shows the volume where spec.storage says."""
+    return isinstance(mount, Mapping) and _path(mount) == storage.mount_path
 
 
 def mount_problems(replica: Replica, container: Container, storage: Storage) -> Iterator[str]:

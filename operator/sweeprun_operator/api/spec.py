@@ -91,12 +91,15 @@ class Init(ApiModel):
 class EntrypointMode(StrEnum):
     AUTO = "Auto"
     WRAP = "Wrap"
+    ENV_ONLY = "EnvOnly"
 
 
 class Entrypoint(ApiModel):
     """entrypoint [A] says how the training command is run."""
 
     mode: EntrypointMode = EntrypointMode.AUTO
+    """mode Wrap puts the entrypoint around the command; EnvOnly only sets the environment; Auto: Wrap where command is
+    set, else EnvOnly."""
     container_name: Annotated[str, Field(max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")] = "pytorch"
     """containerName is the one container of each replica that is touched."""
     python_path: Annotated[str, Field(max_length=512), absolute_path("pythonPath")] | None = None

@@ -6,7 +6,7 @@ import copy
 from typing import Any
 
 from sweeprun_operator.api.spec import SweepRunSpec
-from sweeprun_operator.api.template import Node, mapping
+from sweeprun_operator.api.template import Node, Replica, mapping
 from sweeprun_operator.api.v1alpha1 import SweepRun
 
 from .metadata import Manifest
@@ -61,20 +61,26 @@ def pod_security_of_init(run: SweepRun) -> Manifest:
     return security
 
 
+def trainer_identity(run: SweepRun, replica: Replica) -> Manifest:
+    """Of a container of ours in a training pod, which has to see the volume as training does."""
+    pod, trainer = _securities(run, replica)
+    names = ("runAsUser", "runAsGroup", "seLinuxOptions")
+    return {name: copy.deepcopy(trainer.get(name, pod.get(name))) for name in names if name in trainer or name in pod}
+
+
 def _identity(run: SweepRun) -> Manifest:
-    pod, trainer = _securities(run)
+    pod, trainer = _securities(run, first(run))
     identity = {key: copy.deepcopy(pod[key]) for key in _FILE_IDENTITY if key in pod}
     return identity | {key: trainer[key] for key in ("runAsUser", "runAsGroup", "seLinuxOptions") if key in trainer}
 
 
 def _forbids_root(run: SweepRun) -> bool:
-    pod, trainer = _securities(run)
+    pod, trainer = _securities(run, first(run))
     return trainer.get("runAsNonRoot", pod.get("runAsNonRoot")) is True
 
 
-def _securities(run: SweepRun) -> tuple[Node, Node]:
-    """Security contexts of the template's first pod and of its training container."""
-    replica = first(run)
+def _securities(run: SweepRun, replica: Replica) -> tuple[Node, Node]:
+    """Security contexts of a replica's pod and of its training container."""
     container = replica.container(run.spec.entrypoint.container_name)
     trainer = mapping(container.node.get("securityContext")) if container is not None else {}
     return mapping(replica.pod.get("securityContext")), trainer

@@ -5,9 +5,9 @@ from __future__ import annotations
 import yaml
 
 from sweeprun_operator.api.spec import SweepRunSpec
-from sweeprun_operator.api.status import Cause, Kind
+from sweeprun_operator.api.status import Cause, Current, Kind
 from sweeprun_operator.api.v1alpha1 import SweepRun
-from sweeprun_protocol.prepare import MAX_REQUEST_BYTES, Adoption, Configuration, PrepareRequest
+from sweeprun_protocol.prepare import MAX_REQUEST_BYTES, Adoption, Configuration, PrepareRequest, pods_digest
 from sweeprun_protocol.reasons import AdoptionScope, ResumePolicy
 from sweeprun_protocol.records import CheckpointRef, Owner
 
@@ -48,6 +48,7 @@ def prepare_request(run: SweepRun, *, cluster_id: str) -> PrepareRequest:
         keep_last=retention.keep_last if retention is not None else None,
         quarantine_keep_last=quarantine.keep_last if quarantine is not None else None,
         drain_forced=current.drain_forced,
+        ended_pods=_ended_pods(current),
     )
 
 
@@ -86,6 +87,12 @@ def _adoption(run: SweepRun) -> Adoption:
         take=current.adopt_run_id,
         take_epoch=current.adopt_epoch or 0,
     )
+
+
+def _ended_pods(current: Current) -> str | None:
+    """Where every pod of the attempt was seen to have ended well. Its slots are compared with the volume's records."""
+    pods = set(current.pod_uids)
+    return pods_digest(pods) if pods and pods <= set(current.ended_pod_uids) else None
 
 
 def _may_resume(run: SweepRun) -> bool:

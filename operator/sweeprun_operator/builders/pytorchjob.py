@@ -5,18 +5,20 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from sweeprun_operator.api.mounts import ENTRYPOINT_PATH
+from sweeprun_operator.api.entrypoint import CHECK, clean_pod_policy
+from sweeprun_operator.api.mounts import ENTRYPOINT_PATH, is_mount_of
 from sweeprun_operator.api.template import Replica, mapping, replicas
 from sweeprun_operator.api.v1alpha1 import SweepRun
 from sweeprun_protocol import keys
+from sweeprun_protocol.environ import PodEnvironment
 
 from .affinity import avoiding
 from .given import entries, fields, name_in
 from .images import HelperImages
 from .metadata import Manifest, attempt_name, child_metadata, own_labels, template_hash
-from .pods import DATA_VOLUME, container_security, data_volume
+from .pods import DATA_VOLUME, container_security, data_volume, trainer_identity
 from .tolerations import leaving_lost_nodes
-from .trainer_container import ENTRYPOINT_VOLUME, data_volume_name, trainer_container
+from .trainer_container import ENTRYPOINT_VOLUME, data_volume_name, run_environment, trainer_container, wrapped
 
 ZIPAPP = "/opt/sweeprun/sweeprun.pyz"
 """In the operator's image; it brings itself and the trampoline into the shared volume."""
@@ -35,7 +37,9 @@ def pytorchjob(run: SweepRun, images: HelperImages) -> Manifest:
     labels = own_labels(run, role=keys.ROLE_ATTEMPT, number=current.attempt)
     annotations = {keys.EPOCH_ANNOTATION: str(current.epoch), keys.TEMPLATE_HASH_ANNOTATION: template_hash(run)}
     spec = copy.deepcopy(template.spec)
-    spec["runPolicy"] = _run_policy(fields(spec.get("runPolicy"), "spec.template.spec.runPolicy"))
+    given = fields(spec.get("runPolicy"), "spec.template.spec.runPolicy")
+    spec["runPolicy"] = {name: value for name, value in given.items() if name not in _NOT_THE_USERS}
+    spec["runPolicy"]["cleanPodPolicy"] = clean_pod_policy(run.spec)
     spec["pytorchReplicaSpecs"] = {
         replica.kind: _replica(run, replica, images, labels, annotations) for replica in replicas(template.spec)
     }
@@ -52,12 +56,6 @@ def pytorchjob(run: SweepRun, images: HelperImages) -> Manifest:
         ),
         "spec": spec,
     }
-
-
-def _run_policy(given: Manifest) -> Manifest:
-    """Running: finished pods stay as evidence, survivors are stopped with full grace (seen on a cluster)."""
-    kept = {name: value for name, value in given.items() if name not in _NOT_THE_USERS}
-    return kept | {"cleanPodPolicy": "Running"}
 
 
 def _replica(
@@ -78,18 +76,22 @@ def _pod(run: SweepRun, replica: Replica, images: HelperImages) -> Manifest:
     path = f"{replica.path}.template.spec"
     pod = copy.deepcopy(dict(replica.pod))
     name = run.spec.entrypoint.container_name
-    wrapped = trainer_container(run, replica)
+    trainer = trainer_container(run, replica)
     volumes = entries(pod.get("volumes"), f"{path}.volumes")
     setup = entries(pod.get("initContainers"), f"{path}.initContainers")
     containers = entries(pod.get("containers"), f"{path}.containers")
     _check_names(volumes, (ENTRYPOINT_VOLUME, DATA_VOLUME), f"{path}.volumes")
-    _check_names([*setup, *containers], (INSTALL,), path)
-    volumes.append({"name": ENTRYPOINT_VOLUME, "emptyDir": {"sizeLimit": "64Mi"}})
+    _check_names([*setup, *containers], (INSTALL, CHECK), path)
+    if wrapped(run, replica):
+        setup = [_install(pod, trainer, images), *setup]
+        volumes.append({"name": ENTRYPOINT_VOLUME, "emptyDir": {"sizeLimit": "64Mi"}})
+    else:
+        setup = [*setup, _check(run, replica, trainer, images)]
     if data_volume_name(run, replica) == DATA_VOLUME:
         volumes.append(data_volume(run.spec))
     pod |= {
-        "initContainers": [_install(pod, wrapped, images), *setup],
-        "containers": [wrapped if name_in(item) == name else item for item in containers],
+        "initContainers": setup,
+        "containers": [trainer if name_in(item) == name else item for item in containers],
         "volumes": volumes,
         **avoiding(run, pod.get("affinity"), f"{path}.affinity"),
         "tolerations": leaving_lost_nodes(
@@ -107,17 +109,35 @@ def _check_names(given: list[Any], ours: tuple[str, ...], path: str) -> None:
 
 
 def _install(pod: Manifest, trainer: Manifest, images: HelperImages) -> Manifest:
+    user = mapping(pod.get("securityContext")).get("runAsUser")
     return {
-        "name": INSTALL,
+        **_ours(INSTALL, ["install", "--to", ENTRYPOINT_PATH], trainer, images, root=user == 0),
+        "volumeMounts": [{"name": ENTRYPOINT_VOLUME, "mountPath": ENTRYPOINT_PATH}],
+    }
+
+
+def _check(run: SweepRun, replica: Replica, trainer: Manifest, images: HelperImages) -> Manifest:
+    """The last of the init containers: nothing of the user's comes between it and training."""
+    user = trainer_identity(run, replica)
+    container = _ours(CHECK, ["check"], trainer, images, root=user.get("runAsUser") == 0)
+    container["securityContext"] |= user
+    names = set(PodEnvironment.NAMES) | set(run_environment(run, replica).encode())
+    return container | {
+        "env": [item for item in trainer["env"] if name_in(item) in names],
+        "volumeMounts": [item for item in trainer["volumeMounts"] if is_mount_of(run.spec.storage, item)],
+        # why it refused becomes the evidence of the attempt's end
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+    }
+
+
+def _ours(name: str, words: list[str], trainer: Manifest, images: HelperImages, *, root: bool) -> Manifest:
+    return {
+        "name": name,
         "image": images.image,
         "imagePullPolicy": images.pull_policy,
-        "command": ["python", ZIPAPP, "install", "--to", ENTRYPOINT_PATH],
-        "volumeMounts": [{"name": ENTRYPOINT_VOLUME, "mountPath": ENTRYPOINT_PATH}],
+        "command": ["python", ZIPAPP, *words],
         "resources": _as_much_as(trainer),
-        "securityContext": {
-            **container_security(),
-            "runAsNonRoot": mapping(pod.get("securityContext")).get("runAsUser") != 0,
-        },
+        "securityContext": {**container_security(), "runAsNonRoot": not root},
     }
 
 

@@ -1,5 +1,5 @@
-"""The training container of one attempt: wrapped by the entrypoint, told by environment what to do. No other container
-of the pod is touched."""
+"""The training container of one attempt: wrapped by the entrypoint unless it is to run as its image starts it, told by
+environment what to do. No other container of the pod is touched."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from sweeprun_operator.api.commands import shell_line
+from sweeprun_operator.api.entrypoint import is_wrapped
 from sweeprun_operator.api.mounts import ENTRYPOINT_PATH, existing_mount
 from sweeprun_operator.api.template import Container, Replica, mapping, mappings
 from sweeprun_operator.api.v1alpha1 import SweepRun
@@ -54,30 +55,41 @@ def run_environment(run: SweepRun, replica: Replica) -> RunEnvironment:
         resume_digest=resumed.digest if resumed else None,
         resume_format=str(resumed.format) if resumed else None,
         resume_args="",
-        stall_seconds=spec.limits.stall_timeout_seconds,
+        stall_seconds=spec.limits.stall_timeout_seconds if wrapped(run, replica) else None,
     )
 
 
-def trainer_container(run: SweepRun, replica: Replica) -> Manifest:
-    """Raises ValueError where the template has no container that could be wrapped."""
+def wrapped(run: SweepRun, replica: Replica) -> bool:
+    return is_wrapped(run.spec, _trainer(run, replica))
+
+
+def _trainer(run: SweepRun, replica: Replica) -> Container:
     name = run.spec.entrypoint.container_name
     found = replica.container(name)
     if found is None:
         raise ValueError(f"{replica.path}.template.spec.containers has none named {name}")
+    return found
+
+
+def trainer_container(run: SweepRun, replica: Replica) -> Manifest:
+    """Raises ValueError where the template has no such container, or none that can be wrapped as was asked for."""
+    found = _trainer(run, replica)
     command = entries(found.node.get("command"), f"{found.path}.command")
-    if not command:
+    if not command and is_wrapped(run.spec, found):
         raise ValueError(f"{found.path}.command is not set: there is nothing to wrap")
     known = run_environment(run, replica)
     arguments = resume_arguments(run, known)
     container = copy.deepcopy(dict(found.node))
     container |= {
-        "command": ["/bin/sh", TRAMPOLINE, *command],
         "env": _environment(run, replica, known, arguments, entries(container.get("env"), f"{found.path}.env")),
         "volumeMounts": _mounts(run, replica, found),
         # the tail of a crashed program's log becomes the evidence of its end
         "terminationMessagePolicy": "FallbackToLogsOnError",
     }
-    if arguments and shell_line(found.words) is None:
+    if is_wrapped(run.spec, found):
+        container["command"] = ["/bin/sh", TRAMPOLINE, *command]
+    # args of one's own would take the place of the image's where the template has none
+    if arguments and shell_line(found.words) is None and (command or found.node.get("args")):
         container["args"] = [*entries(found.node.get("args"), f"{found.path}.args"), *arguments]
     return container
 
@@ -98,10 +110,13 @@ def _environment(
     assert current is not None
     values = replace(known, resume_args="").encode()
     values |= wandb_environment(run, run_dir=known.run_dir, epoch=current.epoch)
-    if any(name_in(item) == NOTES for item in given):
-        values.pop(NOTES, None)
-    if run.spec.entrypoint.python_path is not None:
+    if not wrapped(run, replica):
+        values[environ.SHUTDOWN_TIMEOUT] = str(environ.shutdown_seconds(known.grace_seconds))
+    elif run.spec.entrypoint.python_path is not None:
         values[environ.PYTHON_PATH] = run.spec.entrypoint.python_path
+    for name in (NOTES, environ.SHUTDOWN_TIMEOUT):
+        if any(name_in(item) == name for item in given):  # the template's own counts
+            values.pop(name, None)
     # torchrun would start the ranks anew inside the pod, behind the records of this attempt
     values["PET_MAX_RESTARTS"] = "0"
     values[environ.REPLICA_TYPE] = replica.kind.lower()
@@ -115,8 +130,8 @@ def _environment(
         # joined after expansion: its dollars are written for Kubernetes already
         {"name": environ.RESUME_ARGS, "value": shlex.join(arguments)},
     ]
-    names = {variable["name"] for variable in own}
-    return [*own, *(item for item in given if name_in(item) not in names)]
+    ours = {variable["name"] for variable in own}
+    return [*own, *(item for item in given if name_in(item) not in ours)]
 
 
 def _mounts(run: SweepRun, replica: Replica, container: Container) -> list[Any]:
@@ -128,7 +143,9 @@ def _mounts(run: SweepRun, replica: Replica, container: Container) -> list[Any]:
         if any(mapping(mount).get("mountPath") == run.spec.storage.mount_path for mount in mounts):
             raise ValueError(f"{container.path}.volumeMounts: {run.spec.storage.mount_path} is another volume")
         mounts.append(data_mount(run.spec, volume=data_volume_name(run, replica)))
-    return [*mounts, {"name": ENTRYPOINT_VOLUME, "mountPath": ENTRYPOINT_PATH, "readOnly": True}]
+    if is_wrapped(run.spec, container):
+        mounts.append({"name": ENTRYPOINT_VOLUME, "mountPath": ENTRYPOINT_PATH, "readOnly": True})
+    return mounts
 
 
 def data_volume_name(run: SweepRun, replica: Replica) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
+from sweeprun_operator.api.entrypoint import CHECK
 from sweeprun_operator.core.observation import (
     ContainerState,
     HelperJob,
@@ -221,6 +222,7 @@ def _pod(raw: Raw) -> PodState | None:
             *(_container(item, init=False) for item in items(status, "containerStatuses")),
         ),
         created=moment(sub(raw, "metadata"), "creationTimestamp"),
+        unwrapped=any(item.get("name") == CHECK for item in items(sub(raw, "spec"), "initContainers")),
         grace_seconds=number(sub(raw, "metadata"), "deletionGracePeriodSeconds"),
     )
 

@@ -20,7 +20,7 @@ from sweeprun_operator.cluster.fields import digits, labels_of, sub, text, uid_o
 from sweeprun_operator.cluster.gateway import ConflictError, Gateway, GatewayError, NotFoundError, Raw
 from sweeprun_operator.cluster.observe import attempt_pods
 from sweeprun_operator.cluster.versions import version
-from sweeprun_operator.core.observation import Observation, PodPhase
+from sweeprun_operator.core.observation import Observation, PodPhase, PodState
 from sweeprun_protocol.codec import Fields, RecordError, parse
 from sweeprun_protocol.keys import NUMBER_LABEL
 from sweeprun_protocol.layout import MAX_EPOCH, MAX_STEP
@@ -109,7 +109,7 @@ class ProgressPoller:
         raws = await self._gateway.list_children("Pod", key.namespace, running.uid)
         raws = [raw for raw in raws if digits(labels_of(raw), NUMBER_LABEL) == running.attempt]
         by_uid = {uid_of(raw): raw for raw in raws}
-        pods = [pod for pod in attempt_pods(raws) if pod.phase is PodPhase.RUNNING and not pod.deleting]
+        pods = [pod for pod in attempt_pods(raws) if _answers(pod)]
         if not pods:
             return None
         first = min(pods, key=lambda pod: (not pod.slot.startswith("master-"), pod.slot))
@@ -142,6 +142,10 @@ class ProgressPoller:
         told = {**raw, "status": {**status, "progress": {"step": step, "time": time}}}
         with self._rest.writing(key, version(raw)) as written:
             written(version(await self._gateway.replace_status(told)))
+
+
+def _answers(pod: PodState) -> bool:
+    return pod.phase is PodPhase.RUNNING and not pod.deleting and not pod.unwrapped
 
 
 def _is_still(raw: Raw, running: Running) -> bool:

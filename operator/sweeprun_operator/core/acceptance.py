@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sweeprun_operator.api.acceptance import Problem, problems, warnings
+from sweeprun_operator.api.entrypoint import weaker
 from sweeprun_operator.api.status import ConditionStatus, ConditionType, State
 
 from .draft import Draft
@@ -31,9 +32,9 @@ def judge(draft: Draft) -> Draft:
 
 
 def _accept(draft: Draft, answer: Acceptance) -> Draft:
-    draft = draft.condition(
-        ConditionType.ACCEPTED, ConditionStatus.TRUE, "Accepted", "the spec is valid and the dry run passed"
-    )
+    less = weaker(draft.spec)
+    text = "the spec is valid and the dry run passed" + (f". {less}" if less is not None else "")
+    draft = draft.condition(ConditionType.ACCEPTED, ConditionStatus.TRUE, "Accepted", text)
     for warning in warnings(draft.spec, answer.claim):
         draft = draft.warn(str(warning.reason), warning.message)
     return draft

@@ -12,13 +12,15 @@ from sweeprun_operator.api.status import Cause, Doubt, Interruption, Kind
 from sweeprun_protocol.exit_codes import ExitCode
 
 from .failures import failed_pods, failure, tail, workload_failed
-from .observation import PodState
+from .observation import PodState, Workload
 from .scene import Scene
 from .verdicts import Ended, GoesOn, InDoubt, Verdict, ended, interruption
 
 DELETION_SECONDS = 2.0
 """Lists of jobs and pods are not read at one instant, and watches lag behind them: a queue's suspension, or the mark of
 a pod that is gone, may show in the next pass only."""
+PEERS_SECONDS = 120.0
+"""A peer may upload or evaluate longer than the master, as with an entrypoint (GOOD_END_PATIENCE_SECONDS)."""
 
 KINDS: dict[Cause, Kind] = {
     Cause.COMPLETED: Kind.COMPLETION,
@@ -129,11 +131,11 @@ def _workload_gone(scene: Scene) -> Verdict | None:
 
 def _own_code(scene: Scene) -> Verdict | None:
     for pod in failed_pods(scene):
-        trainer = scene.trainer_of(pod)
-        if trainer is not None and trainer.exit_code in _OWN_CODES:
-            cause, text = _OWN_CODES[trainer.exit_code]
-            evidence = f"{pod.name} ended with {trainer.exit_code}: {text}{tail(trainer)}"
-            return ended(scene, cause, evidence, pod=pod, event_time=scene.ended_at(pod))
+        for container in (scene.trainer_of(pod), scene.check_of(pod)):
+            if container is not None and container.exit_code in _OWN_CODES:
+                cause, text = _OWN_CODES[container.exit_code]
+                evidence = f"{pod.name} ended with {container.exit_code}: {text}{tail(container)}"
+                return ended(scene, cause, evidence, pod=pod, event_time=scene.ended_at(pod))
     return None
 
 
@@ -159,6 +161,19 @@ def _vanished(scene: Scene) -> Verdict | None:
         return None
     left = DELETION_SECONDS - (scene.now - doubt.since).total_seconds()
     return InDoubt(doubt, left) if left > 0 else _without_a_word(scene)
+
+
+def _succeeded(scene: Scene, workload: Workload) -> Verdict | None:
+    """training-operator says so when the master ends. An entrypoint there waits for its peers; without one we do."""
+    unwrapped = [pod for pod in scene.pods if pod.unwrapped and not scene.ended_well(pod)]
+    lost = scene.missing and any(pod.unwrapped for pod in scene.pods)  # nothing of ours removes a pod of such a job
+    if lost or any(pod.deleting for pod in unwrapped):
+        return None
+    doubt = scene.doubt or Doubt(since=scene.now)
+    left = PEERS_SECONDS - (scene.now - doubt.since).total_seconds()
+    if unwrapped and left > 0:
+        return InDoubt(doubt, left)
+    return ended(scene, Cause.COMPLETED, "the PyTorchJob succeeded", event_time=workload.finished)
 
 
 def _lost(scene: Scene) -> Verdict | None:
@@ -192,7 +207,7 @@ def _deleted(scene: Scene) -> Verdict | None:
 def _completed(scene: Scene) -> Verdict | None:
     """Provisional: only prepare says that a run is complete."""
     if scene.workload is not None and scene.workload.succeeded:
-        return ended(scene, Cause.COMPLETED, "the PyTorchJob succeeded", event_time=scene.workload.finished)
+        return _succeeded(scene, scene.workload)
     well = {pod.uid for pod in scene.pods if scene.ended_well(pod)} | scene.ended_uids
     if 0 < scene.expected <= len(well):
         return ended(scene, Cause.COMPLETED, "every training container ended with exit code 0")

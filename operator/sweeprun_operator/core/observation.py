@@ -92,6 +92,8 @@ class PodState:
     node: str | None = None
     containers: tuple[ContainerState, ...] = ()
     created: datetime | None = None
+    unwrapped: bool = False
+    """No entrypoint is around its command: its end stands nowhere but here."""
     grace_seconds: int | None = None
     """Of a pod that is being deleted: what its processes are given to end. 0: only finalizers hold the object."""
 

@@ -140,7 +140,10 @@ def _settle(draft: Draft, report: PrepareReport) -> Draft:
     entry = history.newest(draft)
     if entry is None or draft.current.interruption is None:
         return draft
-    reached = [step for step in (report.last_step, entry.to_step) if step is not None]
+    saved = report.checkpoint.step if report.checkpoint is not None else None
+    if saved is not None and saved <= (entry.from_step or 0):
+        saved = None  # it was there before
+    reached = [step for step in (report.last_step, entry.to_step, saved) if step is not None]
     draft = history.change_newest(draft, to_step=max(reached, default=None))
     if report.first_step_seconds is not None:
         draft = history.with_seconds(draft, first_step=report.first_step_seconds)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from sweeprun_operator.api.entrypoint import CHECK
 from sweeprun_operator.api.status import Doubt, Interruption, State
 
 from .observation import ContainerState, Observation, PodPhase, PodState, Workload
@@ -42,6 +43,11 @@ class Scene:
         return self.known_uids - self.ended_uids - {pod.uid for pod in self.pods}
 
     def ended_well(self, pod: PodState) -> bool:
+        if pod.unwrapped:
+            return pod.uid in self.ended_uids or (self._ended_with_0(pod) and not _is_told_to_go(pod))
+        return self._ended_with_0(pod)
+
+    def _ended_with_0(self, pod: PodState) -> bool:
         if pod.phase is PodPhase.SUCCEEDED:
             return True
         trainer = self.trainer_of(pod)
@@ -53,6 +59,10 @@ class Scene:
 
     def trainer_of(self, pod: PodState) -> ContainerState | None:
         return next((item for item in pod.containers if item.name == self.trainer and not item.init), None)
+
+    def check_of(self, pod: PodState) -> ContainerState | None:
+        """The start check, where no entrypoint makes it."""
+        return next((item for item in pod.containers if item.name == CHECK and item.init), None)
 
     def is_known(self, pod: PodState) -> bool:
         """Its UID stands in the status."""
@@ -82,6 +92,12 @@ class Scene:
         """For the order of failures: a pod that never began failed when it was made, others now if nobody knows."""
         began = pod.created if not self.began(pod) else None
         return self.ended_at(pod) or began or self.now
+
+
+def _is_told_to_go(pod: PodState) -> bool:
+    """Whoever makes the kubelet stop a container writes one of these before the signal is sent: where neither stands
+    beside an exit code, the program ended by itself."""
+    return pod.deleting or pod.disruption is not None
 
 
 def _moment(container: ContainerState) -> datetime | None:

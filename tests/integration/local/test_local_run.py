@@ -113,6 +113,19 @@ async def test_an_evicted_run_goes_on_and_ends_in_the_same_state(tmp_path, undis
     assert final_state(picture) == final_state(undisturbed)
 
 
+async def test_without_an_entrypoint_a_run_completes_by_what_its_pods_showed(tmp_path, undisturbed):
+    end, picture = await ended(manifest(tmp_path, "--pause", "0", entrypoint={"mode": "EnvOnly"}), tmp_path)
+    assert end is End.COMPLETE
+    assert [one.cause for one in picture.status.history] == [Cause.COMPLETED]
+    assert picture.status.result.step == STEPS  # of the newest checkpoint: no record tells
+    (epoch,) = (picture.run_directory / "epochs").glob("1")
+    assert sorted(path.name for path in epoch.glob("*-*.json") if not path.name.startswith("foreign")) == [
+        "start-master-0.json",
+        "start-worker-0.json",
+    ]
+    assert final_state(picture) == final_state(undisturbed)
+
+
 async def test_a_killed_run_goes_on_and_counts_as_failed(tmp_path, undisturbed):
     end, picture = await ended(manifest(tmp_path), tmp_path, faults=[Fault(Means.KILL, 12, None)])
     assert end is End.COMPLETE

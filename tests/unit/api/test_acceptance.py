@@ -83,12 +83,6 @@ def test_an_ordinary_manifest_has_no_problem_and_no_warning():
             id="another container name",
         ),
         pytest.param(
-            template_of(command=None, args=["--lr", "1"]),
-            Reason.COMMAND_MISSING,
-            ["containers[pytorch].command is not set", "write the command here"],
-            id="no command",
-        ),
-        pytest.param(
             template_of(env=[{"name": "SWEEPRUN_EPOCH", "value": "1"}, {"name": "WANDB_RUN_ID", "value": "x"}]),
             Reason.ENVIRONMENT_TAKEN,
             ["sets SWEEPRUN_EPOCH, WANDB_RUN_ID", "spec.tracking.wandb.runId"],
@@ -145,6 +139,7 @@ def test_refused_with_where_and_what_to_do(template, reason, words):
     "template",
     [
         pytest.param({**make_template(), "metadata": {"labels": {"queue": "gpu"}, "annotations": {}}}, id="labels"),
+        pytest.param(template_of(command=None, args=["--lr", "1"]), id="no command"),
         pytest.param(template_of(workers=0), id="a master alone"),
         pytest.param(template_of(workers=511), id="as many workers as possible"),
         pytest.param(template_of(env=[{"name": "WANDB_PROJECT", "value": "x"}]), id="environment of the user's"),
@@ -162,6 +157,25 @@ def test_refused_with_where_and_what_to_do(template, reason, words):
 )
 def test_accepted(template):
     assert judged(template) == []
+
+
+def test_without_a_command_there_is_nothing_to_wrap():
+    problem = only(judged(template_of(command=None, args=["--lr", "1"]), entrypoint={"mode": "Wrap"}))
+    assert problem.reason is Reason.COMMAND_MISSING
+    for word in ("containers[pytorch].command is not set", "write the command here", "EnvOnly"):
+        assert word in problem.message
+    assert judged(template_of(), entrypoint={"mode": "Wrap"}) == []
+
+
+@pytest.mark.parametrize("probe", ["livenessProbe", "startupProbe"])
+def test_a_probe_that_may_stop_what_nobody_watches_is_refused(probe):
+    probed = {"command": None, probe: {"exec": {"command": ["true"]}}}
+    problem = only(judged(template_of(**probed)))
+    assert problem.reason is Reason.PROBE_STOPS
+    assert f"has {probe}" in problem.message
+    assert judged(template_of(**{**probed, "command": ["python"]})) == []
+    assert judged(template_of(**probed), completion={"policy": "Explicit"}) == []
+    assert judged(template_of(command=None, readinessProbe={})) == []
 
 
 def test_a_second_master_is_refused():
@@ -335,6 +349,23 @@ def test_what_agrees_with_the_operator_is_not_warned_of():
     assert warned(template) == []
     template["spec"]["pytorchReplicaSpecs"]["Master"]["restartPolicy"] = "OnFailure"
     assert "Master.restartPolicy" in only(warned(template)).message
+
+
+def test_without_an_entrypoint_the_peers_of_a_master_that_ended_are_left_alone():
+    template = template_of(command=None)
+    template["spec"]["runPolicy"] = {"cleanPodPolicy": "None"}
+    assert warned(template) == []
+    template["spec"]["runPolicy"] = {"cleanPodPolicy": "Running"}
+    assert "it is None here" in only(warned(template)).message
+
+
+def test_arguments_that_would_replace_the_images_own_are_warned_of():
+    resume = {"args": ["--resume-from", "$(SWEEPRUN_RESUME_FROM)"]}
+    problem = only(warned(template_of(command=None), resume=resume))
+    assert problem.reason is Reason.ARGUMENTS_LOST
+    assert "the image's own arguments (CMD) would be lost" in problem.message
+    assert warned(template_of(command=None, args=["--lr", "1"]), resume=resume) == []
+    assert warned(template_of(command=None)) == []
 
 
 @pytest.mark.parametrize("odd", [None, 7, "text", [], [None], {"spec": None}, {"spec": {"containers": "x"}}])

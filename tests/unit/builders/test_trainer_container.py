@@ -28,11 +28,6 @@ def test_the_command_is_wrapped():
     assert found["args"] == ["--lr", "0.1"]
 
 
-def test_without_a_command_there_is_nothing_to_wrap():
-    with pytest.raises(ValueError, match="command is not set"):
-        trainer(template=of_container(command=None))
-
-
 def test_the_tail_of_the_log_becomes_the_evidence():
     assert trainer()["terminationMessagePolicy"] == "FallbackToLogsOnError"
 

@@ -35,6 +35,11 @@ def test_the_wrapper_becomes_the_entrypoint_of_this_installation():
     assert one.arguments == (*entrypoint, PYTHON, "train.py", "--lr", "0.1")
 
 
+def test_the_start_check_is_that_of_this_installation():
+    one = played({"command": ["python", "/opt/sweeprun/sweeprun.pyz", "check"]})
+    assert one.arguments == (PYTHON, "-P", "-m", "sweeprun_trainer", "check")
+
+
 @pytest.mark.parametrize("name", ["python", "python3", "python3.12", "/usr/bin/python3", "/opt/conda/bin/python"])
 def test_any_python_becomes_this_interpreter(name):
     assert played({"command": [name, "train.py"]}).arguments == (PYTHON, "train.py")

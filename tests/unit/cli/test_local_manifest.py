@@ -66,6 +66,12 @@ def test_a_rule_between_fields_is_told_in_its_own_words(write):
         load(write(run(config={"lr": 1}, init={"template": {}})))
 
 
+def test_what_an_image_starts_by_itself_cannot_be_played(write):
+    where = "spec.template.spec.pytorchReplicaSpecs.Master.template.spec.containers[0].command"
+    with pytest.raises(ManifestError, match=r"containers\[pytorch\]\.command: missing; local mode has no images"):
+        load(write(run()), changes=[f"{where}=null"])
+
+
 def test_every_mistake_is_told_at_once(write):
     with pytest.raises(ManifestError) as caught:
         load(write(run(limits={"maxFailures": 0}, unknown=1)))

@@ -9,6 +9,7 @@ import pytest
 
 from support.volume_crash import Mortality
 from support.volume_sweep import OTHER, make_request
+from sweeprun_protocol.prepare import pods_digest
 from sweeprun_protocol.reasons import BlockedReason, CompletionPolicy, Outcome
 from sweeprun_volume.clock import Clock
 
@@ -202,3 +203,63 @@ def test_a_complete_run_stays_complete_and_is_nobody_elses(sweep):
     assert len(sweep.claims()) == 2, "nothing is left to claim"
     other = sweep.ask(make_request(owner=OTHER, run_id=sweep.run_id))
     assert other.blocked is BlockedReason.RUN_COMPLETED
+
+
+# -- slots without an entrypoint ---------------------------------------------------------------------------------------
+
+SEEN = pods_digest(["pod-master-0", "pod-worker-0"])
+"""As the operator tells it where the cluster showed that both pods ended well by themselves."""
+
+
+def test_slots_without_an_entrypoint_complete_by_what_the_cluster_showed(sweep):
+    sweep.prepare()
+    sweep.starts(unwrapped=True)
+    sweep.save(300)
+    report = sweep.prepare(ended_pods=SEEN)
+    assert (report.outcome, report.step) == (Outcome.COMPLETED, 300)
+    assert not (sweep.directory() / ".incomplete").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "seen", "play"),
+    [
+        ("the cluster showed nothing", None, lambda sweep: sweep.starts(unwrapped=True)),
+        ("other pods", pods_digest(["pod-master-0", "other"]), lambda sweep: sweep.starts(unwrapped=True)),
+        ("one pod alone", pods_digest(["pod-master-0"]), lambda sweep: sweep.starts(unwrapped=True)),
+        ("a slot never started", SEEN, lambda sweep: sweep.starts("master-0", unwrapped=True)),
+        ("slots that have an entrypoint, which recorded no end", SEEN, lambda sweep: sweep.starts()),
+        (
+            "a slot of either kind, and no record of the wrapped one",
+            SEEN,
+            lambda sweep: (sweep.starts("master-0"), sweep.starts("worker-0", unwrapped=True)),
+        ),
+        (
+            "an end record that says something else",
+            SEEN,
+            lambda sweep: (sweep.starts(unwrapped=True), sweep.ends("worker-0", told_to_stop=True)),
+        ),
+        (
+            "a library that never called complete()",
+            SEEN,
+            lambda sweep: (sweep.starts(unwrapped=True), sweep.uses_library()),
+        ),
+    ],
+)
+def test_slots_without_an_entrypoint_are_not_complete_where(name, seen, play, sweep):
+    sweep.prepare()
+    play(sweep)
+    assert sweep.prepare(ended_pods=seen).outcome is Outcome.RESTART, name
+
+
+def test_a_master_with_an_entrypoint_and_a_worker_without_complete_together(sweep):
+    sweep.prepare()
+    sweep.starts("master-0")
+    sweep.ends("master-0")
+    sweep.starts("worker-0", unwrapped=True)
+    assert sweep.prepare(ended_pods=SEEN).outcome is Outcome.COMPLETED
+
+
+def test_with_policy_explicit_what_the_cluster_showed_completes_nothing(sweep):
+    sweep.prepare(completion=CompletionPolicy.EXPLICIT)
+    sweep.starts(unwrapped=True)
+    assert sweep.prepare(completion=CompletionPolicy.EXPLICIT, ended_pods=SEEN).outcome is Outcome.RESTART
