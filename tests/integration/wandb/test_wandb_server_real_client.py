@@ -66,18 +66,6 @@ def test_a_run_is_made_and_then_continued(server: RunningServer, start_client: S
     assert run.overlapping_writers() == []
 
 
-def test_the_environment_alone_keeps_run_and_sweep(server: RunningServer, start_client: StartClient) -> None:
-    for first, last in ((0, 2), (3, 5)):
-        client = start_client(SWEEP)
-        assert (client.begun["id"], client.begun["sweep"]) == (RUN, "sweep-1")
-        train(client, first, last)
-
-    run = recorded(server)
-    assert run.steps == list(range(6))
-    assert (run.ids, run.sweep, run.group) == ((RUN,), "sweep-1", "group-1")
-    assert server.journal().ids(ENTITY, PROJECT, sweep="sweep-1") == [RUN]
-
-
 def test_a_killed_writer_is_succeeded(server: RunningServer, start_client: StartClient) -> None:
     killed = start_client(ALLOW)
     killed.log(0, 4, value="killed")

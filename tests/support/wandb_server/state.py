@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import itertools
 import json
 import re
 import urllib.parse
@@ -21,6 +22,7 @@ Json = dict[str, Any]
 Address = tuple[str, str, str]  # entity, project, run ID
 
 MAX_LINES = 1_000_000
+MAX_TRIALS = 1000
 DEFAULT_ENTITY = "local"
 DEFAULT_PROJECT = "uncategorized"
 HISTORY, EVENTS, SUMMARY, OUTPUT = "wandb-history.jsonl", "wandb-events.jsonl", "wandb-summary.json", "output.log"
@@ -89,6 +91,10 @@ def decoded(line: Optional[str]) -> Any:
         return {"_unreadable": line}
 
 
+def _place(variables: Json, sweep: str) -> Address:
+    return text(variables.get("entityName")), text(variables.get("projectName")), sweep
+
+
 class Run:
     """What the clients have told about one run."""
 
@@ -113,7 +119,7 @@ class Run:
     def upsert(self, event: Event, variables: Json) -> bool:
         """Take over what is given. A later upsert leaves most fields null, which means unchanged."""
         inserted = not self.upserts
-        kept = ("host", "sweep", "groupName", "displayName", "jobType", "tags", "program", "state", "id")
+        kept = ("host", "sweep", "groupName", "displayName", "jobType", "tags", "notes", "program", "state", "id")
         given = {key: variables[key] for key in kept if variables.get(key) is not None}
         self.fields.update({key: value for key, value in given.items() if key != "id"})
         config = decoded(variables.get("config")) if isinstance(variables.get("config"), str) else None
@@ -216,6 +222,9 @@ class State:
     def __init__(self) -> None:
         self.runs: dict[Address, Run] = {}
         self.deleted: set[Address] = set()
+        self.sweeps: dict[Address, list[Json]] = {}
+        """The trials that each sweep has still to give."""
+        self.agents: dict[str, Address] = {}
         self._resolvers: dict[str, Callable[[Event, Json], Json]] = {
             "Viewer": self._viewer,
             "GetDefaultEntity": self._viewer,
@@ -224,6 +233,9 @@ class State:
             "RunHistoryKeys": self._public_run,
             "UpsertBucket": self._upsert_bucket,
             "DeleteRun": self._delete_run,
+            "UpsertSweep": self._upsert_sweep,
+            "CreateAgent": self._create_agent,
+            "Heartbeat": self._heartbeat,
             "CreateRunFiles": self._create_run_files,
             "RunStoppedStatus": lambda _event, _variables: {"project": {"run": {"stopped": False}}},
             "ServerFeaturesQuery": lambda _event, _variables: {"serverInfo": {"features": []}},
@@ -296,6 +308,34 @@ class State:
                 del self.runs[address]
                 self.deleted.add(address)
         return {"deleteRun": {"clientMutationId": None}}
+
+    def _upsert_sweep(self, _event: Event, variables: Json) -> Json:
+        """A grid over `parameters` of a configuration that is JSON, which is YAML."""
+        parameters = mapping(mapping(decoded(text(variables.get("config")))).get("parameters"))
+        choices = [
+            [(str(name), value) for value in values]
+            for name, given in parameters.items()
+            if isinstance(values := mapping(given).get("values"), list)
+        ]
+        name = f"sweep{len(self.sweeps)}"
+        points = itertools.islice(itertools.product(*choices), MAX_TRIALS)
+        self.sweeps[_place(variables, name)] = [
+            {"type": "run", "run_id": f"{name}trial{number}", "args": {key: {"value": value} for key, value in point}}
+            for number, point in enumerate(points)
+        ]
+        return {"upsertSweep": {"sweep": {"name": name}, "configValidationWarnings": []}}
+
+    def _create_agent(self, _event: Event, variables: Json) -> Json:
+        agent = f"agent{len(self.agents)}"
+        self.agents[agent] = _place(variables, text(variables.get("sweep")))
+        return {"createAgent": {"agent": {"id": agent}}}
+
+    def _heartbeat(self, _event: Event, variables: Json) -> Json:
+        """One trial for each that asks, as long as there are some."""
+        agent = text(variables.get("id"))
+        trials = self.sweeps.get(self.agents.get(agent, ("", "", "")), [])
+        command = trials.pop(0) if trials else {"type": "exit"}
+        return {"agentHeartbeat": {"agent": {"id": agent}, "commands": json.dumps([command])}}
 
     def _create_run_files(self, event: Event, variables: Json) -> Json:
         if event.address is None:

@@ -11,14 +11,31 @@ from hypothesis import strategies as st
 
 from support.wandb_server.state import EVENTS, HISTORY, SUMMARY, Event, Request, State
 
-OPERATIONS = ["Viewer", "RunResumeStatus", "UpsertBucket", "CreateRunFiles", "RunStoppedStatus", "Unknown"]
+OPERATIONS = [
+    *("Viewer", "RunResumeStatus", "UpsertBucket", "CreateRunFiles", "RunStoppedStatus", "Unknown"),
+    *("Run", "RunHistoryKeys", "DeleteRun", "UpsertSweep", "CreateAgent", "Heartbeat"),
+]
 KEYS = [
     *("entity", "project", "name", "run", "config", "files", "sweep", "tags", "offset", "content"),
-    *("complete", "exitcode", "preempting", HISTORY, EVENTS, SUMMARY, "_wandb", "value", "e", "t"),
+    *(
+        "id",
+        "entityName",
+        "projectName",
+        "complete",
+        "exitcode",
+        "preempting",
+        HISTORY,
+        EVENTS,
+        SUMMARY,
+        "_wandb",
+        "value",
+        "e",
+        "t",
+    ),
 ]
 
 texts = st.text(st.characters(), max_size=5) | st.sampled_from(
-    ["{}", '{"_wandb": 1}', '{"_wandb": {"value": {"e": [1]}}}']
+    ["{}", '{"parameters": {"lr": {"values": [1, [2]]}}}', '{"_wandb": 1}', '{"_wandb": {"value": {"e": [1]}}}']
 )
 scalars = st.none() | st.booleans() | st.integers(-2, 50) | st.floats() | texts
 values = st.recursive(
