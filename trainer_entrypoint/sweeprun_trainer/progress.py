@@ -24,6 +24,8 @@ class Snapshot:
     completed: bool
     reports: int = 0
     """How often another step than the one before was reported, back to an earlier one too."""
+    tracked: Optional[bool] = None
+    """Whether W&B takes what is logged; False: it is kept on the volume, or lost. None: nobody said."""
 
 
 class Progress:
@@ -67,6 +69,10 @@ class Progress:
             self.committed(committed)
         if fields.has("completed") and fields.flag("completed"):
             self.complete()
+        tracked = fields.optional("tracked", fields.flag)
+        if tracked is not None:
+            with self._lock:
+                self._now = replace(self._now, tracked=tracked)
 
     def _with(self, step: int, committed: Optional[int]) -> Snapshot:
         first = self._now.first_step_seconds

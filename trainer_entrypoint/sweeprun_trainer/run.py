@@ -133,6 +133,7 @@ class Run:
             settings=settings,
             finish_seconds=self._finish_seconds(),
             directory=RunLayout(self.directory).wandb(self._environment.epoch) if self._environment else None,
+            tell=self._sender.send,
         )
         return self._tracker
 

@@ -108,6 +108,7 @@ def progress_body(place: Place, now: Snapshot) -> bytes:
                 "committedStep": now.committed_step,
                 "firstStepSeconds": now.first_step_seconds,
                 "completed": now.completed,
+                "tracked": now.tracked,
             }
         )
     )
@@ -127,6 +128,7 @@ def metrics_body(place: Place, now: Snapshot) -> bytes:
         "committed_step": now.committed_step,
         "base_step": run.resume_step,
         "first_step_seconds": now.first_step_seconds,
+        "tracked": None if now.tracked is None else int(now.tracked),
     }
     for name, value in values.items():
         if value is not None:

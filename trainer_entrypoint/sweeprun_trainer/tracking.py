@@ -30,13 +30,20 @@ Row = tuple[int, int, dict[str, float]]
 """Step, the attempt that computed it, values."""
 Keep = Callable[[], Any]
 """Opens an offline run on the volume."""
+Tell = Callable[[Mapping[str, Any]], object]
+"""Tells the entrypoint whether W&B takes what is logged."""
+
+
+def _nobody(_message: Mapping[str, Any]) -> None:
+    """Outside a pod of ours."""
 
 
 class Tracker:
     """Logs on rank 0, and nowhere where W&B is off or not installed: training goes on without it."""
 
-    def __init__(self, run: Optional[Any], *, attempt: int, keep: Optional[Keep] = None) -> None:
+    def __init__(self, run: Optional[Any], *, attempt: int, keep: Optional[Keep] = None, tell: Tell = _nobody) -> None:
         self._run = run
+        self._tell = tell
         self._keep = keep
         self._attempt = attempt
         self._odd: set[str] = set()
@@ -131,6 +138,7 @@ class Tracker:
     def _lose(self, error: Exception) -> None:
         """From now on on the volume, from the oldest row at hand: which of them W&B has is not known."""
         say(f"W&B is lost, training goes on without it: {type(error).__name__}: {error}")
+        self._tell({"tracked": False})
         keep, self._keep = self._keep, None
         self._run = keep() if keep is not None else None
         if self._run is None:
@@ -149,6 +157,7 @@ def begin(
     settings: Mapping[str, Any],
     finish_seconds: float = FINISH_SECONDS,
     directory: Optional[str] = None,
+    tell: Tell = _nobody,
 ) -> Tracker:
     """The environment says which run, since W&B heeds nothing else inside sweeps; the caller says what it is like.
 
@@ -176,10 +185,13 @@ def begin(
             limits.finish_timeout = float(os.environ.get(FINISH_TIMEOUT) or finish_seconds)
         if hasattr(limits, "finish_timeout_raises"):
             limits.finish_timeout_raises = True
-        tracker = Tracker(_open(wandb, config, {**settings, "settings": limits}), attempt=attempt, keep=keep)
+        run = _open(wandb, config, {**settings, "settings": limits})
+        tracker = Tracker(run, attempt=attempt, keep=keep, tell=tell)
+        tell({"tracked": True})
     except Exception as error:  # noqa: BLE001 - refused keys, dead servers, full disks: training does not depend on it
         say(f"W&B cannot be used, training goes on without it: {type(error).__name__}: {error}")
-        tracker = Tracker(keep(), attempt=attempt)
+        tracker = Tracker(keep(), attempt=attempt, tell=tell)
+        tell({"tracked": False})
     tracker.summarize(summary())
     return tracker
 

@@ -148,8 +148,8 @@ def test_progress_begins_at_the_resume_point(pod, run):
 def test_metrics_are_in_the_format_that_prometheus_reads(pod):
     from prometheus_client.parser import text_string_to_metric_families
 
-    pod.start(sending({"step": 7, "committed": 5}))
-    wait_until(lambda: pod.progress().get("step") == 7, "step 7 is told")
+    pod.start(sending({"tracked": False}, {"step": 7, "committed": 5}))
+    assert wait_until(lambda: (now := pod.progress()).get("step") == 7 and now, "step 7 is told")["tracked"] is False
     kind, body = pod.get("/metrics")
     assert kind.startswith("text/plain")
     samples = {s.name: s for family in text_string_to_metric_families(body.decode()) for s in family.samples}
@@ -159,6 +159,7 @@ def test_metrics_are_in_the_format_that_prometheus_reads(pod):
         "sweeprun_trainer_epoch": 1,
         "sweeprun_trainer_step": 7,
         "sweeprun_trainer_committed_step": 5,
+        "sweeprun_trainer_tracked": 0,
     }
     assert samples["sweeprun_trainer_info"].labels == {
         "run_id": "digits.7",

@@ -233,10 +233,30 @@ def test_the_end_does_not_wait_for_a_dead_server_for_ever(monkeypatch):
 def test_a_server_that_is_away_at_the_start_costs_no_row(monkeypatch):
     run = Recorder()
     given = fake_wandb(monkeypatch, run=run, online=False)
-    tracker = tracking.begin(leads=True, attempt=0, config={"lr": 1}, settings={"name": "n"}, directory="/run/wandb/e1")
+    told = []
+    tracker = tracking.begin(
+        leads=True,
+        attempt=0,
+        config={"lr": 1},
+        settings={"name": "n"},
+        directory="/run/wandb/e1",
+        tell=told.append,
+    )
     tracker.log(1, {"loss": 1.0})
+    assert told == [{"tracked": False}]
     assert given[1:] == ["teardown", {"config": {"lr": 1}, "name": "n", "mode": "offline", "dir": "/run/wandb/e1"}]
     assert run.steps == [1]
+
+
+def test_a_server_that_goes_away_is_told_of_and_one_that_is_there_as_well(monkeypatch):
+    run, told = Recorder(), []
+    fake_wandb(monkeypatch, run=run)
+    tracker = tracking.begin(leads=True, attempt=0, config={}, settings={}, tell=told.append)
+    tracker.log(1, {"loss": 1.0})
+    assert told == [{"tracked": True}]
+    run.broken = True
+    tracker.log(2, {"loss": 1.0})
+    assert told == [{"tracked": True}, {"tracked": False}]
 
 
 def test_charts_are_over_the_steps_of_the_training(monkeypatch):

@@ -15,6 +15,16 @@ class Seconds:
         return self.now
 
 
+def test_what_becomes_of_the_rows_for_wandb_is_shown_as_the_library_says_it():
+    progress = Progress(base_step=None)
+    assert progress.snapshot().tracked is None
+    for said in (True, False):
+        progress.heard({"tracked": said})
+        assert progress.snapshot().tracked is said
+    with pytest.raises(RecordError, match="tracked"):
+        progress.heard({"tracked": "no"})
+
+
 def test_a_new_run_knows_no_step():
     assert Progress(base_step=None).snapshot() == Snapshot(None, None, None, False)
 
