@@ -1,19 +1,17 @@
 """What Prometheus sees. Everything about runs comes from the step from one written status to the next, so that a
-pass that is repeated counts once. Labels are words of closed sets: no run, sweep or node name is ever one."""
+pass that is repeated counts once. What there is to see stands in metric_catalogue.py."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from sweeprun_protocol.reasons import Outcome
 
-from .api.status import Attempt, ConditionType, PhaseSeconds, SweepRunStatus
-
-RECOVERY_BUCKETS = (0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)
-PASS_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+from .api.status import Attempt, Cause, ConditionType, Kind, PhaseSeconds, SweepRunStatus
+from .metric_catalogue import CATALOGUE, PREFIX, Metric, PassError, ResumeResult, Type
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +32,7 @@ def samples(before: SweepRunStatus, after: SweepRunStatus) -> Iterator[Sample]:
         if earlier is None:
             yield from _began(attempt)
         if attempt.cause is not None and (earlier is None or earlier.cause is None):
-            yield Sample("attempts_ended", labels=(str(attempt.cause), str(attempt.kind)))
+            yield from _ended(attempt, attempt.cause)
         interruption = causes.get(attempt.attempt - 1)
         if interruption is not None:
             yield from _phases(earlier.seconds if earlier else PhaseSeconds(), attempt.seconds, str(interruption))
@@ -42,17 +40,33 @@ def samples(before: SweepRunStatus, after: SweepRunStatus) -> Iterator[Sample]:
         grown = getattr(after.savings, name) - getattr(before.savings, name)
         if grown > 0:
             yield Sample(name, float(grown))
+    if after.running_seconds > before.running_seconds:
+        yield Sample("running_seconds", float(after.running_seconds - before.running_seconds))
     for condition in (ConditionType.COMPLETE, ConditionType.FAILED):
         if after.is_true(condition) and not before.is_true(condition):
             yield Sample("runs_finished", labels=(str(condition),))
 
 
 def _began(attempt: Attempt) -> Iterator[Sample]:
-    yield Sample("attempts", labels=(str(attempt.outcome),))
-    if attempt.outcome is Outcome.FRESH and attempt.attempt > 0:
-        yield Sample("fresh_starts", labels=(str(attempt.reason),))
+    if attempt.reason is not None:
+        yield Sample("attempts", labels=(str(attempt.outcome), str(attempt.reason)))
+        if attempt.outcome is Outcome.FRESH and attempt.attempt > 0:
+            yield Sample("fresh_starts", labels=(str(attempt.reason),))
     for refused in attempt.refused:
         yield Sample("checkpoints_refused", labels=(str(refused.reason),))
+
+
+def _ended(attempt: Attempt, cause: Cause) -> Iterator[Sample]:
+    yield Sample("attempts_ended", labels=(str(cause), str(attempt.kind)))
+    if attempt.outcome is Outcome.RESUME:
+        yield Sample("resumes_ended", labels=(str(_result(attempt)),))
+
+
+def _result(attempt: Attempt) -> ResumeResult:
+    further = attempt.to_step is not None and attempt.to_step > (attempt.from_step or 0)
+    if further or attempt.kind is Kind.COMPLETION:
+        return ResumeResult.GOT_FURTHER
+    return ResumeResult.FAILED if attempt.kind in (Kind.FAILURE, Kind.NEVER_STARTED) else ResumeResult.DISRUPTED
 
 
 def _phases(before: PhaseSeconds, after: PhaseSeconds, cause: str) -> Iterator[Sample]:
@@ -67,65 +81,62 @@ class Metrics:
         self, *, queue_length: Callable[[], int], prepares: Callable[[], int], prepares_waiting: Callable[[], int]
     ) -> None:
         self.registry = CollectorRegistry()
-        self._counters = {
-            "attempts": self._counter("attempts", "Attempts that were begun, by what prepare decided", "outcome"),
-            "attempts_ended": self._counter("attempts_ended", "Attempts that ended, by cause", "cause", "kind"),
-            "fresh_starts": self._counter("fresh_starts", "New run IDs after the first one, by reason", "reason"),
-            "checkpoints_refused": self._counter("checkpoints_refused", "Checkpoints that were refused", "reason"),
-            "steps_kept": self._counter("steps_kept", "Steps that resumed attempts did not have to repeat"),
-            "steps_repeated": self._counter("steps_repeated", "Steps that had to be repeated after interruptions"),
-            "gpu_seconds_kept": self._counter("gpu_seconds_kept", "GPU time that resumed attempts kept, seconds"),
-            "runs_finished": self._counter("runs_finished", "Runs that ended", "result"),
-        }
-        self._recovery = Histogram(
-            "sweeprun_recovery_seconds",
-            "Recovery from an interruption, phase by phase",
-            ("phase", "cause"),
-            buckets=RECOVERY_BUCKETS,
-            registry=self.registry,
-        )
-        self._passes = Histogram(
-            "sweeprun_reconcile_seconds", "One pass over one run", buckets=PASS_BUCKETS, registry=self.registry
-        )
-        self._errors = self._counter("reconcile_errors", "Passes that failed, by kind of error", "error")
-        self._watches = self._counter(
-            "watches_ended", "Times that all watches ended and were started again, by reason", "reason"
-        )
-        self._resynced = Gauge(
-            "sweeprun_last_resync_timestamp_seconds", "Last complete list of runs", registry=self.registry
-        )
-        self._leading = Gauge("sweeprun_leading", "1 while this process holds the Lease", registry=self.registry)
-        self._gauge("queue_length", "Runs that wait to be worked on", queue_length)
-        self._gauge("prepares", "Runs that hold one of the bounded number of prepare slots", prepares)
-        self._gauge("prepares_waiting", "Runs whose prepare waits for a slot", prepares_waiting)
+        self._counters: dict[str, Counter] = {}
+        self._gauges: dict[str, Gauge] = {}
+        self._histograms: dict[str, Histogram] = {}
+        self._phases: dict[Hashable, str] = {}
+        for metric in CATALOGUE:
+            self._add(metric)
+        self._gauges["queue_length"].set_function(queue_length)
+        self._gauges["prepares"].set_function(prepares)
+        self._gauges["prepares_waiting"].set_function(prepares_waiting)
 
-    def _gauge(self, name: str, documentation: str, value: Callable[[], int]) -> None:
-        Gauge(f"sweeprun_{name}", documentation, registry=self.registry).set_function(value)
-
-    def _counter(self, name: str, documentation: str, *labels: str) -> Counter:
-        return Counter(f"sweeprun_{name}", documentation, labels, registry=self.registry)
+    def _add(self, metric: Metric) -> None:
+        name, labels = f"{PREFIX}{metric.name}", tuple(metric.labels)
+        made: Counter | Gauge | Histogram
+        match metric.type:
+            case Type.COUNTER:
+                made = self._counters[metric.name] = Counter(name, metric.help, labels, registry=self.registry)
+            case Type.GAUGE:
+                made = self._gauges[metric.name] = Gauge(name, metric.help, labels, registry=self.registry)
+            case Type.HISTOGRAM:
+                made = self._histograms[metric.name] = Histogram(
+                    name, metric.help, labels, buckets=metric.buckets, registry=self.registry
+                )
+        for values in metric.starts:
+            made.labels(*values)
 
     def told(self, before: SweepRunStatus, after: SweepRunStatus) -> None:
         """A status was written."""
         for sample in samples(before, after):
-            if sample.name == "recovery_seconds":
-                self._recovery.labels(*sample.labels).observe(sample.value)
+            if sample.name in self._histograms:
+                self._histograms[sample.name].labels(*sample.labels).observe(sample.value)
             else:
                 counter = self._counters[sample.name]
                 (counter.labels(*sample.labels) if sample.labels else counter).inc(sample.value)
 
+    def stands(self, run: Hashable, phase: str | None) -> None:
+        """A pass has read where a run stands; None: it is gone."""
+        before = self._phases.pop(run, None)
+        if before is not None:
+            self._gauges["runs"].labels(before).dec()
+        if phase is not None:
+            self._phases[run] = phase
+            self._gauges["runs"].labels(phase).inc()
+
     def passed(self, seconds: float, error: str) -> None:
         """A pass ended; `error` is the class of what it raised, or empty."""
-        self._passes.observe(seconds)
+        self._histograms["reconcile_seconds"].observe(seconds)
         if error:
-            self._errors.labels(error).inc()
+            known = error if error in tuple(PassError) else PassError.BUG
+            self._counters["reconcile_errors"].labels(str(known)).inc()
 
     def resynced(self) -> None:
-        self._resynced.set_to_current_time()
+        self._gauges["last_resync_timestamp_seconds"].set_to_current_time()
 
     def watches_ended(self, reason: str) -> None:
         """Called in any thread."""
-        self._watches.labels(reason).inc()
+        self._counters["watches_ended"].labels(reason).inc()
 
     def leading(self, is_leading: bool) -> None:
-        self._leading.set(int(is_leading))
+        self._gauges["leading"].set(int(is_leading))

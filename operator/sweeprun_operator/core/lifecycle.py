@@ -20,6 +20,18 @@ _TEXTS: dict[State, str] = {
     State.FINISHED: "the run has ended",
 }
 
+PHASES = (
+    "Pending",
+    "NotAccepted",
+    *(str(state) for state in State if state is not State.FINISHED),
+    "Queued",
+    "Suspended",
+    "Stuck",
+    "Completed",
+    "Failed",
+)
+"""What derive_phase can say of a run; Finished is always Completed or Failed."""
+
 
 def describe(draft: Draft) -> Draft:
     if draft.status.current is not None:

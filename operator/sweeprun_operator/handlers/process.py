@@ -21,6 +21,8 @@ from sweeprun_operator.controller.reconcile import Decisions, Reconciler
 from sweeprun_operator.controller.rest import Rest
 from sweeprun_operator.controller.resync import Resync
 from sweeprun_operator.controller.workers import Workers
+from sweeprun_operator.core.lifecycle import derive_phase
+from sweeprun_operator.core.observation import Observation
 from sweeprun_operator.metrics import Metrics
 from sweeprun_operator.settings import Settings
 
@@ -74,7 +76,7 @@ class Process:
             decisions,
             clock=_now,
             told=self.metrics.told,
-            seen=self._poller.seen,
+            seen=self._seen,
             departures=self._departures,
             slots=slots,
             survey_slots=PrepareSlots(
@@ -147,6 +149,11 @@ class Process:
     def _rung(self, key: Key, version: int | None) -> None:
         if self._rest.rings(key, version):
             self.queue.add(key)
+
+    def _seen(self, key: Key, observation: Observation | None) -> None:
+        self._poller.seen(key, observation)
+        # what this pass writes is read by the next one, which the write itself rings for
+        self.metrics.stands(key, derive_phase(observation.run.status) if observation is not None else None)
 
     def _resynced(self) -> None:
         self.health.resynced()

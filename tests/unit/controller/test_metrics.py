@@ -10,12 +10,18 @@ from sweeprun_operator.api.status import (
     Condition,
     ConditionStatus,
     ConditionType,
+    Current,
     Kind,
     PhaseSeconds,
     RefusedCheckpoint,
     Savings,
+    State,
     SweepRunStatus,
 )
+from sweeprun_operator.core.classify import KINDS
+from sweeprun_operator.core.lifecycle import PHASES, derive_phase
+from sweeprun_operator.handlers.doorbell import End
+from sweeprun_operator.metric_catalogue import CATALOGUE, ENDS_OF_WATCHES, ResumeResult
 from sweeprun_operator.metrics import Metrics, Sample, samples
 from sweeprun_protocol.reasons import Outcome, RefusalReason, StartReason
 
@@ -32,7 +38,7 @@ def happened(before, after):
 
 
 def test_the_first_attempt_is_no_fresh_start():
-    assert happened(status(), status(FIRST)) == [Sample("attempts", labels=("Fresh",))]
+    assert happened(status(), status(FIRST)) == [Sample("attempts", labels=("Fresh", "FirstStart"))]
 
 
 def test_nothing_happened_between_equal_statuses():
@@ -94,8 +100,89 @@ def test_an_end_of_a_run_is_counted_once(kind):
     assert happened(ended, ended) == []
 
 
-def test_every_sample_has_a_metric():
-    metrics = Metrics(queue_length=lambda: 3, prepares=lambda: 2, prepares_waiting=lambda: 1)
+def ended(cause, *, outcome=Outcome.RESUME, to_step=None):
+    return Attempt(attempt=1, epoch=2, outcome=outcome, from_step=500, to_step=to_step, cause=cause, kind=KINDS[cause])
+
+
+@pytest.mark.parametrize(
+    ("cause", "to_step", "result"),
+    [
+        (Cause.EVICTION_API, 501, ResumeResult.GOT_FURTHER),
+        (Cause.APPLICATION, 501, ResumeResult.GOT_FURTHER),
+        (Cause.COMPLETED, 500, ResumeResult.GOT_FURTHER),  # it was evicted after its last checkpoint
+        (Cause.EVICTION_API, 500, ResumeResult.DISRUPTED),
+        (Cause.SUSPENDED, None, ResumeResult.DISRUPTED),
+        (Cause.APPLICATION, 500, ResumeResult.FAILED),
+        (Cause.NEVER_STARTED, None, ResumeResult.FAILED),
+    ],
+)
+def test_a_resume_succeeds_where_it_gets_beyond_its_checkpoint(cause, to_step, result):
+    after = ended(cause, to_step=to_step)
+    going = after.model_copy(update={"cause": None, "kind": None})
+    found = [sample for sample in happened(status(going), status(after)) if sample.name == "resumes_ended"]
+    assert found == [Sample("resumes_ended", labels=(str(result),))]
+    assert not [sample for sample in happened(status(after), status(after)) if sample.name == "resumes_ended"]
+
+
+def test_the_end_of_an_attempt_from_step_0_is_no_resume():
+    assert "resumes_ended" not in {sample.name for sample in happened(status(), status(EVICTED))}
+
+
+def test_running_time_counts_when_it_is_added():
+    assert happened(status(running_seconds=30), status(running_seconds=90)) == [Sample("running_seconds", 60.0)]
+
+
+@pytest.fixture
+def metrics():
+    return Metrics(queue_length=lambda: 3, prepares=lambda: 2, prepares_waiting=lambda: 1)
+
+
+def test_runs_are_counted_where_they_stand_now(metrics):
+    value = metrics.registry.get_sample_value
+    for phase in ("Preparing", "Stuck", "Stuck"):
+        metrics.stands("a", phase)
+    metrics.stands("b", "Stuck")
+    assert value("sweeprun_runs", {"phase": "Preparing"}) == 0
+    assert value("sweeprun_runs", {"phase": "Stuck"}) == 2
+    metrics.stands("a", None)
+    metrics.stands("a", None)
+    assert value("sweeprun_runs", {"phase": "Stuck"}) == 1
+
+
+def test_what_alerts_ask_an_increase_of_is_0_before_it_happens(metrics):
+    value = metrics.registry.get_sample_value
+    assert value("sweeprun_checkpoints_refused_total", {"reason": "Truncated"}) == 0
+    assert value("sweeprun_attempts_total", {"outcome": "Fresh", "reason": "AllCheckpointsRefused"}) == 0
+    assert value("sweeprun_watches_ended_total", {"reason": "Deaf"}) == 0
+
+
+def test_series_exist_for_words_of_the_catalogue_only(metrics):
+    known = {metric.full_name: metric for metric in CATALOGUE}
+    served = {sample.name: sample for family in metrics.registry.collect() for sample in family.samples}
+    assert set(known) <= set(served) | {"sweeprun_recovery_seconds", "sweeprun_reconcile_seconds"}
+    for family in metrics.registry.collect():
+        for sample in family.samples:
+            for label, word in sample.labels.items():
+                if not sample.name.endswith(("_bucket", "_created")):
+                    assert word in known[sample.name].labels[label]
+
+
+def test_an_error_of_an_unknown_class_makes_no_series_of_its_own(metrics):
+    metrics.passed(0.1, "SomeLibrarysError")
+    assert metrics.registry.get_sample_value("sweeprun_reconcile_errors_total", {"error": "Bug"}) == 1
+
+
+def test_the_words_of_the_catalogue_are_those_that_are_said():
+    assert set(ENDS_OF_WATCHES) == set(End)
+    phases = {derive_phase(status(current=current(state))) for state in State if state is not State.FINISHED}
+    assert phases | {"Pending", "NotAccepted", "Queued", "Suspended", "Stuck", "Completed", "Failed"} == set(PHASES)
+
+
+def current(state):
+    return Current(attempt=0, prepare=0, state=state, since=datetime(2026, 1, 1, tzinfo=UTC))
+
+
+def test_every_sample_has_a_metric(metrics):
     second = Attempt(
         attempt=1,
         epoch=2,
