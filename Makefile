@@ -51,12 +51,14 @@ generate: install ## write the CRD and the chart's copy from the models, and the
 	$(BIN)/python -m sweeprun_operator.api.crd write
 	$(BIN)/python -m sweeprun_operator.api.document write
 	$(BIN)/python -m sweeprun_cli.document write
+	$(BIN)/python hack/documents.py write
 
 .PHONY: verify
 verify: install ## generated files are what the models say
 	$(BIN)/python -m sweeprun_operator.api.crd check
 	$(BIN)/python -m sweeprun_operator.api.document check
 	$(BIN)/python -m sweeprun_cli.document check
+	$(BIN)/python hack/documents.py check
 
 .PHONY: docs
 docs: install ## the documents as a site in site/; a broken link or a page outside the navigation fails

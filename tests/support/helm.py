@@ -40,6 +40,22 @@ def helm() -> Path:
     return Path(built.stdout.strip())
 
 
+def install(kubeconfig: Path, *sets: str, namespace: str, release: str = "sweeprun", chart: Path = CHART) -> str:
+    """Installs or upgrades; waits for nothing. Gives the notes. Raises ChartError."""
+    options = ("--namespace", namespace, "--create-namespace", "--kubeconfig", str(kubeconfig))
+    return _run("upgrade", "--install", release, str(chart), *options, *_sets(sets))
+
+
+def uninstall(kubeconfig: Path, *, namespace: str, release: str = "sweeprun") -> str:
+    return _run("uninstall", release, "--namespace", namespace, "--kubeconfig", str(kubeconfig))
+
+
+def package(directory: Path, *, version: str) -> Path:
+    """The chart as an archive that calls itself another version."""
+    _run("package", str(CHART), "--destination", str(directory), "--version", version)
+    return directory / f"{CHART.name}-{version}.tgz"
+
+
 def lint(*sets: str) -> str:
     return _run("lint", str(CHART), "--strict", "--kube-version", KUBE_VERSION, *_sets(sets))
 

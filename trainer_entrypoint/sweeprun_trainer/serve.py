@@ -13,6 +13,7 @@ from typing import Optional
 from sweeprun_protocol.codec import dump, plain
 
 from .log import say
+from .metrics import metrics_body
 from .progress import Snapshot
 from .settings import Settings
 from .start import Place
@@ -112,25 +113,3 @@ def progress_body(place: Place, now: Snapshot) -> bytes:
             }
         )
     )
-
-
-def metrics_body(place: Place, now: Snapshot) -> bytes:
-    run = place.run
-    info = f'run_id="{run.run_id}",sweep="{run.sweep_name}",slot="{place.pod.slot}",attempt="{run.attempt}"'
-    lines = [
-        "# TYPE sweeprun_trainer_info gauge",
-        f"sweeprun_trainer_info{{{info}}} 1",
-        "# TYPE sweeprun_trainer_epoch gauge",
-        f"sweeprun_trainer_epoch {run.epoch}",
-    ]
-    values = {
-        "step": now.step,
-        "committed_step": now.committed_step,
-        "base_step": run.resume_step,
-        "first_step_seconds": now.first_step_seconds,
-        "tracked": None if now.tracked is None else int(now.tracked),
-    }
-    for name, value in values.items():
-        if value is not None:
-            lines += [f"# TYPE sweeprun_trainer_{name} gauge", f"sweeprun_trainer_{name} {value}"]
-    return ("\n".join(lines) + "\n").encode()

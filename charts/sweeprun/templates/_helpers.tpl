@@ -50,6 +50,18 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- end -}}
 {{- end -}}
 
+{{- /* The same as a label selector of namespaces; matches all in cluster mode. */ -}}
+{{- define "sweeprun.watchedNamespaces" -}}
+{{- if .Values.watch.allNamespaces -}}
+{}
+{{- else -}}
+matchExpressions:
+  - key: kubernetes.io/metadata.name
+    operator: In
+    values: {{ include "sweeprun.namespaces" . }}
+{{- end -}}
+{{- end -}}
+
 {{- /* Names of cluster-wide objects: two releases may share a name in two namespaces. */ -}}
 {{- define "sweeprun.clusterName" -}}
 {{- printf "%s:%s" .Release.Namespace (include "sweeprun.fullname" .) -}}

@@ -6,8 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from support.helm import CHART, ChartError, lint, render
+from support.promql import DASHBOARDS, alerts, rules
 from sweeprun_operator.settings import PREFIX, Settings
 
 
@@ -32,6 +34,9 @@ def verbs(group, resource, text):
     return {(group, resource, verb) for verb in text.split()}
 
 
+PROGRESS_PORT = Settings.read(
+    {f"{PREFIX}{name}": "x" for name in ("IMAGE", "LEASE_NAMESPACE", "NAMESPACES")}
+).progress_port
 WHERE_RUNS_ARE = (
     verbs("sweeprun.dev", "sweepruns", "get list watch delete")
     | verbs("sweeprun.dev", "sweepruns/status", "update")
@@ -185,6 +190,12 @@ def test_prepare_uses_the_operators_own_image(sets, image):
         "operator.logFormat=xml",
         "replicas=2",
         "image.digest=sha256:short",
+        "admission.policies=true",
+        "admission.serviceAccounts={Upper}",
+        "networkPolicy.operator.apiServerPorts={0}",
+        "networkPolicy.runs.progressFrom[0].pods=all",
+        "metrics.rules.runbookUrl=ftp://x/",
+        "metrics.rules.runbookUrl=https://x/runbooks",
     ],
 )
 def test_values_that_mean_nothing_are_refused(wrong):
@@ -207,7 +218,108 @@ def test_the_schema_closes_every_object_that_is_ours():
         pending += [(f"{path}.{name}", child) for name, child in node.get("properties", {}).items()]
     freeform = {"resources", "affinity", "global", "nodeSelector", "podLabels", "podAnnotations"}
     freeform |= {"serviceAccount.annotations", "metrics.service.annotations", "metrics.serviceMonitor.labels"}
+    freeform |= {"metrics.rules.labels", "metrics.dashboards.labels", "metrics.dashboards.annotations"}
     assert opaque == {f".{name}" for name in freeform}
+
+
+def test_every_value_has_a_place_in_the_schema_and_the_other_way_round():
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    pending = [("", schema, values)]
+    while pending:
+        path, node, value = pending.pop()
+        if node.get("additionalProperties") is False and isinstance(value, dict):
+            assert set(node["properties"]) - {"global"} == set(value), path
+            pending += [(f"{path}.{name}", node["properties"][name], value[name]) for name in value]
+
+
+def policy(*sets):
+    (found,) = of_kind(render(*sets), "ValidatingAdmissionPolicy")
+    return found["spec"]
+
+
+def test_policies_judge_where_runs_are_served_and_fail_closed():
+    objects = render("watch.namespaces={a,b}")
+    (binding,) = of_kind(objects, "ValidatingAdmissionPolicyBinding")
+    (expression,) = binding["spec"]["matchResources"]["namespaceSelector"]["matchExpressions"]
+    assert (expression["operator"], expression["values"]) == ("In", ["a", "b"])
+    assert binding["spec"]["validationActions"] == ["Deny"]
+    assert policy()["failurePolicy"] == "Fail"
+    (everywhere,) = of_kind(render("watch.allNamespaces=true"), "ValidatingAdmissionPolicyBinding")
+    assert "matchResources" not in everywhere["spec"]
+
+
+def test_policies_are_a_choice():
+    kinds = {one["kind"] for one in render("admission.enabled=false")}
+    assert not {kind for kind in kinds if kind.startswith("ValidatingAdmission")}
+    assert "hostPath" in json.dumps(policy())
+    assert "hostPath" not in json.dumps(policy("admission.allowHostAccess=true"))
+    assert "is not one of" not in json.dumps(policy())
+    assert "is not one of default, a" in json.dumps(policy("admission.serviceAccounts={a}"))
+
+
+def test_network_policies_bound_the_operator_and_the_progress_port_by_choice():
+    assert not [one for one in render() if one["kind"] == "NetworkPolicy"]
+    (own,) = of_kind(render("networkPolicy.operator.enabled=true"), "NetworkPolicy")
+    assert own["spec"]["policyTypes"] == ["Ingress", "Egress"]
+    (deployment,) = of_kind(render(), "Deployment")
+    chosen = own["spec"]["podSelector"]["matchLabels"].items()
+    assert chosen <= deployment["spec"]["template"]["metadata"]["labels"].items()
+    ports = [port["port"] for rule in own["spec"]["egress"] for port in rule["ports"]]
+    assert ports == [53, 53, 443, 6443, PROGRESS_PORT]
+    found = of_kind(render("networkPolicy.runs.enabled=true", "watch.namespaces={a,b}"), "NetworkPolicy")
+    assert [one["metadata"]["namespace"] for one in found] == ["a", "a", "b", "b"]
+
+
+def test_every_port_of_training_pods_but_one_is_left_as_it_was():
+    training, prepare, *_ = of_kind(render("networkPolicy.runs.enabled=true"), "NetworkPolicy")
+    free, bound = training["spec"]["ingress"]
+    assert "from" not in free
+    tcp = [range(one["port"], one["endPort"] + 1) for one in free["ports"] if one["protocol"] == "TCP"]
+    assert set(range(1, 65536)) - {port for ports in tcp for port in ports} == {PROGRESS_PORT}
+    assert [one["port"] for one in bound["ports"]] == [PROGRESS_PORT]
+    (operator,) = bound["from"]
+    assert set(operator) == {"namespaceSelector", "podSelector"}
+    assert "ingress" not in prepare["spec"]
+    assert "egress" not in prepare["spec"]
+
+
+def test_policies_for_namespaces_that_are_not_listed_are_refused():
+    with pytest.raises(ChartError, match="no list of them"):
+        render("networkPolicy.runs.enabled=true", "watch.allNamespaces=true")
+
+
+def test_nothing_of_the_chart_can_block_a_drain():
+    everything = [
+        *("metrics.serviceMonitor.enabled=true", "metrics.rules.enabled=true", "metrics.dashboards.enabled=true"),
+        *("networkPolicy.operator.enabled=true", "networkPolicy.runs.enabled=true"),
+    ]
+    assert "PodDisruptionBudget" not in {one["kind"] for one in render(*everything)}
+
+
+def test_rules_come_from_their_files_and_name_their_runbooks():
+    (plain,) = of_kind(render("metrics.rules.enabled=true", "metrics.rules.labels.team=ml"), "PrometheusRule")
+    assert plain["metadata"]["labels"]["team"] == "ml"
+    rendered = [rule for group in plain["spec"]["groups"] for rule in group["rules"]]
+    assert rendered == rules()
+    (told,) = of_kind(
+        render("metrics.rules.enabled=true", "metrics.rules.runbookUrl=https://example.test/"), "PrometheusRule"
+    )
+    urls = [
+        (rule["alert"], rule["annotations"]["runbook_url"])
+        for group in told["spec"]["groups"]
+        for rule in group["rules"]
+        if "alert" in rule
+    ]
+    assert urls == [(alert["alert"], f"https://example.test/{alert['alert']}.md") for alert in alerts()]
+
+
+def test_dashboards_come_from_their_files():
+    (configured,) = of_kind(render("metrics.dashboards.enabled=true"), "ConfigMap")
+    assert configured["metadata"]["labels"]["grafana_dashboard"] == "1"
+    assert {name: json.loads(text) for name, text in configured["data"].items()} == {
+        path.name: json.loads(path.read_text()) for path in DASHBOARDS.glob("*.json")
+    }
 
 
 def test_metrics_are_published_by_choice():
