@@ -15,7 +15,8 @@ from support.helm import install
 from support.manifests import make_container, make_pod, make_sweeprun, make_template
 from support.monitoring import definitions
 
-SYSTEM = "sweeprun-system"
+SYSTEM, RUNS = "sweeprun-system", "sweeps"
+"""The namespaces that the documents speak of."""
 RBAC = "/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}"
 EVERYTHING = (
     "metrics.serviceMonitor.enabled=true",
@@ -44,7 +45,8 @@ def installed(control_plane: ControlPlane) -> Installed:
     team, system = control_plane.new_namespace("team"), control_plane.cluster(SYSTEM)
     for definition in definitions():
         serve(system, definition)
-    watched = f"watch.namespaces={{{team.namespace},{SYSTEM}}}"
+    control_plane.cluster().ensure({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": RUNS}})
+    watched = f"watch.namespaces={{{team.namespace},{SYSTEM},{RUNS}}}"
     notes = install(control_plane.kubeconfig, watched, "crds.enabled=false", *EVERYTHING, namespace=SYSTEM)
     wait_for_policies(team)
     wait_for_policies(system)
