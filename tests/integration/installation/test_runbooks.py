@@ -9,26 +9,22 @@ import os
 import re
 import shlex
 import subprocess
-from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from support.cluster import Cluster
 from support.control_plane.programs import program
+from support.documents import ROOT, commands
 from support.helm import helm
 from support.manifests import make_container, make_pod, make_sweeprun
 from support.played import now
 from support.shown import shown_attempt, shown_condition, shown_status
 from sweeprun_cli.__main__ import app
 
-ROOT = Path(__file__).parents[3]
 RUNBOOKS = sorted((ROOT / "docs" / "runbooks").glob("*.md"))
-FENCE = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 COMMANDS = [
-    pytest.param(line, id=f"{path.stem}-{number}")
-    for path in RUNBOOKS
-    for number, line in enumerate("".join(FENCE.findall(path.read_text())).splitlines())
+    pytest.param(command.text, id=f"{command.block.document.stem}: {command.text}") for command in commands(*RUNBOOKS)
 ]
 NAMESPACE, RUN = "sweeps", "digits-lr-0"
 OF_PREPARE = {"sweeprun.dev/name": RUN, "sweeprun.dev/role": "prepare"}
@@ -84,7 +80,7 @@ def shell(line: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_there_are_commands_in_every_runbook():
-    assert all(FENCE.search(path.read_text()) for path in RUNBOOKS)
+    assert all(list(commands(path)) for path in RUNBOOKS)
 
 
 @pytest.mark.parametrize("line", COMMANDS)
