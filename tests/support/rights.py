@@ -19,9 +19,11 @@ PATHS = {
 }
 
 
-def kubeconfig_of_operator(cluster: Cluster, directory: Path) -> Path:
-    """Installs the chart's account and roles for the cluster's namespace; a kubeconfig with a token of the account."""
-    for manifest in render(f"watch.namespaces={{{cluster.namespace}}}", namespace=cluster.namespace):
+def kubeconfig_of_operator(cluster: Cluster, directory: Path, *, everywhere: bool = False) -> Path:
+    """Installs the chart's account and roles, for the cluster's namespace or for all; a kubeconfig with a token of the
+    account."""
+    watched = "watch.allNamespaces=true" if everywhere else f"watch.namespaces={{{cluster.namespace}}}"
+    for manifest in render(watched, namespace=cluster.namespace):
         path = PATHS.get(manifest["kind"])
         if path is not None:
             namespace = manifest["metadata"].get("namespace", "")

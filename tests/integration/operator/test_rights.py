@@ -6,6 +6,8 @@ import asyncio
 
 import pytest
 
+from support.cluster import PATHS, Cluster
+from support.cluster import RefusedError as ClusterRefusedError
 from support.objects import run
 from support.operator_process import running, settings
 from support.rights import kubeconfig_of_operator
@@ -15,10 +17,10 @@ from sweeprun_operator.core.plan import ChildKind, Create, Delete, DeleteRun, Ev
 from sweeprun_protocol.keys import NAME_LABEL, NUMBER_LABEL, ROLE_LABEL, UID_LABEL
 
 
-@pytest.fixture
-def account(cluster, tmp_path, monkeypatch):
-    """A kubeconfig of the operator's own account, and the watches use it too."""
-    made = kubeconfig_of_operator(cluster, tmp_path)
+@pytest.fixture(params=["namespaces", "everywhere"])
+def account(request, cluster, tmp_path, monkeypatch):
+    """A kubeconfig of the operator's own account, in both modes of the chart, and the watches use it too."""
+    made = kubeconfig_of_operator(cluster, tmp_path, everywhere=request.param == "everywhere")
     monkeypatch.setenv("KUBECONFIG", str(made))
     return made
 
@@ -118,6 +120,25 @@ async def test_pods_may_be_deleted_by_force_and_not_read_one_by_one(cluster, lim
         await limited.get_child("Pod", cluster.namespace, "lost")
 
 
+@pytest.mark.parametrize("account", ["everywhere"], indirect=True)
+async def test_all_namespaces_may_be_listed_and_watched_where_that_was_chosen(account, limited):
+    asked = Cluster.connect(account, namespace="default")
+    for kind in ("SweepRun", "PyTorchJob", "Job", "Pod"):
+        await limited.list_metadata(kind, None, limit=1, token=None)
+        path = PATHS[kind].replace("/namespaces/{namespace}", "")
+        watch = {"watch": "true", "timeoutSeconds": "1"}
+        assert asked.session.get(asked.url + path, params=watch, timeout=30).status_code == 200
+
+
+@pytest.mark.parametrize("account", ["everywhere"], indirect=True)
+@pytest.mark.parametrize("kind", ["Secret", "ConfigMap", "ServiceAccount"])
+def test_what_it_does_not_need_is_closed_even_then(account, kind):
+    with pytest.raises(ClusterRefusedError) as refused:
+        Cluster.connect(account, namespace="default").list(kind)
+    assert refused.value.code == 403
+
+
+@pytest.mark.parametrize("account", ["namespaces"], indirect=True)
 async def test_other_namespaces_are_closed(limited):
     with pytest.raises(RefusedError, match="forbidden"):
         await limited.get_run("default", "any")
