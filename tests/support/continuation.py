@@ -74,3 +74,4 @@ def check_wandb_continued(told: Story, journal: Callable[[str], Run], *, attempt
     assert run.overlapping_writers() == []
     assert run.conflicts == []
     assert run.exit_codes[-1] == 0
+    assert run.summary["sweeprun/attempts"] == told.status["counts"]["attempts"]
