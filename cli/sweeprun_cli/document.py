@@ -25,7 +25,7 @@ HEADER = """# The command `sweeprun`
 
 <!-- Generated from cli/sweeprun_cli by `make generate`; do not edit. -->
 
-`pip install 'sweeprun[cli]'` brings it, and `kubectl sweeprun` is the same. It finds the cluster as kubectl does:
+`pip install '.[cli]'` in a clone brings it, and `kubectl sweeprun` is the same. It finds the cluster as kubectl does:
 `--kubeconfig`, else `KUBECONFIG`, else `~/.kube/config`, else the account of the pod that it runs in. Reading needs the
 verbs get and list on `sweepruns.sweeprun.dev`; `retry`, `stop`, `suspend` and `resume` need patch.
 `sweeprun --install-completion` completes commands and words in your shell.

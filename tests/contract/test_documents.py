@@ -1,7 +1,6 @@
 """Every command and manifest in the documents is one that a test runs; links lead somewhere; the site loads nothing."""
 
 import ast
-import copy
 import os
 import re
 import subprocess
@@ -12,7 +11,7 @@ import typer
 import yaml
 
 from support.documents import DOCUMENTS, ROOT, Proof, blocks, commands
-from support.manifests import make_sweeprun
+from support.manifests import make_sweeprun, merged
 from sweeprun_cli.__main__ import app
 from sweeprun_operator.api.v1alpha1 import KIND, SweepRun
 
@@ -101,19 +100,12 @@ def test_every_block_says_what_it_is(block):
         ast.parse(block.text)
 
 
-def merged(base, changes):
-    """`changes` over `base`, field by field; lists are replaced."""
-    if not (isinstance(base, dict) and isinstance(changes, dict)):
-        return changes
-    return {**base, **{key: merged(base.get(key), value) for key, value in changes.items()}}
-
-
 @pytest.mark.parametrize("block", parameters(one for one in blocks() if one.language == "yaml"))
 def test_every_documented_manifest_is_one_that_the_models_take(block):
     for manifest in yaml.safe_load_all(block.text):
         if "kind" not in manifest:  # a part of a SweepRun, from `spec:` on
             assert set(manifest) == {"spec"}, f"{block.where}: neither a manifest nor the spec of a SweepRun"
-            manifest = merged(copy.deepcopy(make_sweeprun()), manifest)
+            manifest = merged(make_sweeprun(), manifest)
         if manifest["kind"] == KIND:
             SweepRun.from_wire({**manifest, "metadata": {**manifest["metadata"], "uid": "u"}})
 
@@ -132,7 +124,7 @@ def test_every_page_is_in_the_navigation_and_nothing_is_loaded_from_elsewhere(tm
     assert built.returncode == 0, built.stderr
     assert "WARNING" not in built.stderr
     pages = list(tmp_path.rglob("*.html"))
-    assert len(pages) >= len(DOCUMENTS) - 1
+    assert len(pages) >= len(list((ROOT / "docs").rglob("*.md")))
     for page in pages:
         assert not LOADED.findall(page.read_text()), page.name
 

@@ -118,8 +118,10 @@ class Cluster:
         items: list[Raw] = self.call("GET", self._path(kind), params={"labelSelector": selector})["items"]
         return items
 
-    def create(self, manifest: Raw) -> Raw:
-        return self.call("POST", self._path(manifest["kind"]), json=manifest)
+    def create(self, manifest: Raw, *, dry_run: bool = False) -> Raw:
+        """With `dry_run` the server says what it would do; an unknown field is refused then, as kubectl has it."""
+        parameters = {"dryRun": "All", "fieldValidation": "Strict"} if dry_run else {}
+        return self.call("POST", self._path(manifest["kind"]), json=manifest, params=parameters)
 
     def ensure(self, manifest: Raw) -> None:
         """Create; an object that is there already is left as it is."""

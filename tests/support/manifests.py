@@ -52,6 +52,13 @@ def make_sweeprun(name: str = "digits-lr-0", **spec: Any) -> Raw:
     }
 
 
+def merged(base: Any, changes: Any) -> Any:
+    """`changes` over `base`, field by field; lists are replaced."""
+    if not (isinstance(base, dict) and isinstance(changes, dict)):
+        return changes
+    return {**base, **{key: merged(base.get(key), value) for key, value in changes.items()}}
+
+
 def make_run(name: str = "digits-lr-0", *, uid: str = UID, namespace: str = "sweeps", **spec: Any) -> SweepRun:
     """The same as the operator reads it; raises pydantic.ValidationError where the manifest is wrong."""
     raw = make_sweeprun(name, **spec)

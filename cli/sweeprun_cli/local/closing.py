@@ -10,7 +10,7 @@ from rich.text import Text
 from sweeprun_cli.tables import size, table
 from sweeprun_operator.api.status import Attempt, PhaseSeconds
 from sweeprun_protocol.prepare import PrepareReport
-from sweeprun_protocol.reasons import Outcome
+from sweeprun_protocol.reasons import Outcome, StartReason
 
 from .picture import Picture
 
@@ -23,26 +23,32 @@ _PHASES = {
     "start": "pods running",
     "first_step": "first step",
 }
+NEVER_SAVED = (
+    "An attempt found nothing to go on from. A script is resumed from what it saves in $SWEEPRUN_CHECKPOINT_DIR: one "
+    "whole file for each checkpoint, the step last in its name. If it saves, but was interrupted earlier, save more "
+    "often. docs/your-script.md says more; --root DIR keeps the volume, and `sweeprun inspect` shows what lies in it."
+)
 
 
 def closing(picture: Picture) -> RenderableType:
-    parts: list[RenderableType] = [
-        table(
-            "Attempts", ("", "began", "ended", "evidence"), [_attempt(picture, one) for one in picture.status.history]
-        ),
-        table(
-            "Volume",
-            ("prepare", "decided", "checked", "why"),
-            [_prepare(one) for _, one in sorted(picture.reports.items())],
-        ),
-    ]
+    """Nothing where no attempt was ever decided: a manifest that is refused has its own message."""
+    parts: list[RenderableType] = []
+    if picture.status.history:
+        attempts = [_attempt(picture, one) for one in picture.status.history]
+        parts.append(table("Attempts", ("", "began", "ended", "evidence"), attempts))
+    if picture.reports:
+        prepares = [_prepare(one) for _, one in sorted(picture.reports.items())]
+        parts.append(table("Volume", ("prepare", "decided", "checked", "why"), prepares))
     refused = [row for _, report in sorted(picture.reports.items()) for row in _refused(report)]
     if refused:
         parts.append(table("Refused checkpoints", ("checkpoint", "reason", "where"), refused))
     recoveries = [one for one in picture.status.history[1:] if any(_seconds(one.seconds))]
     if recoveries:
         parts.append(table("Recovery, seconds", ("attempt", *_PHASES.values()), [_recovery(one) for one in recoveries]))
-    parts.append(Text(kept(picture)))
+    if picture.status.counts.attempts:
+        parts.append(Text(kept(picture)))
+    if any(one.reason is StartReason.NOTHING_COMMITTED for one in picture.status.history):
+        parts.append(Text(NEVER_SAVED, style="yellow"))
     return Group(*(item for part in parts for item in (part, Text())))
 
 

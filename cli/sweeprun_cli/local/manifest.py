@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from sweeprun_operator.api.spec import SweepRunSpec
+from sweeprun_operator.api.structural import structural_schema
 from sweeprun_operator.api.template import replicas
 from sweeprun_operator.api.v1alpha1 import API_VERSION, KIND, SweepRun
 
@@ -77,7 +80,20 @@ def _document(path: Path) -> Raw:
 def _said(path: Path, error: Any) -> str:
     where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error["loc"]).lstrip(".")
     text = str(error["msg"]).removeprefix("Value error, ")
+    if error["type"] == "missing":
+        text = "missing; it has no default"
+    elif error["type"] == "extra_forbidden":
+        text = f"there is no such field{_meant(error['loc'])}"
     return f"{path}: {where or 'SweepRun'}: {text}"
+
+
+def _meant(place: tuple[str | int, ...]) -> str:
+    """The field beside it whose name is most like it."""
+    node: Any = {"properties": {"spec": structural_schema(SweepRunSpec)}}
+    for part in place[:-1]:
+        node = node.get("items", {}) if isinstance(part, int) else node.get("properties", {}).get(part, {})
+    near = get_close_matches(str(place[-1]), node.get("properties", {}), n=1)
+    return f"; {near[0]} is one" if near else ""
 
 
 def _apply(raw: Raw, change: str) -> None:

@@ -18,6 +18,7 @@ from .style import STYLE
 MAX_DETAILED = 100
 """Runs of a sweep that are told one by one; the tables have all."""
 MAX_METRICS = 8
+MAX_WORD = 24
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 """The browser itself keeps the page from loading anything."""
 
@@ -113,11 +114,11 @@ def _attempts_table(run: Run) -> Markup:
         [
             str(one.attempt),
             f"{one.outcome}" + (f" ({one.reason})" if one.reason is not None else ""),
-            moment(one.start_time),
-            moment(one.end_time) if one.end_time is not None else "not yet",
+            _unbroken(moment(one.start_time)),
+            _unbroken(moment(one.end_time)) if one.end_time is not None else "not yet",
             element("span", str(one.cause), title=CAUSES[one.cause].meaning) if one.cause is not None else NOTHING,
             optional(one.kind),
-            one.node or NOTHING,
+            _unbroken(one.node or NOTHING),
             str(one.from_step or 0),
             "unknown" if one.to_step is None else str(one.to_step),
             one.evidence or NOTHING,
@@ -127,6 +128,12 @@ def _attempts_table(run: Run) -> Markup:
     if not rows:
         return element("p", "No attempt has been decided yet.", class_="quiet")
     return table(f"Attempts of {run.name}", columns, rows)
+
+
+def _unbroken(text: str) -> Markup:
+    """Words that are not broken at their hyphens: dates, and names of nodes that are not too long for it."""
+    words = (element("span", word, class_="word") if len(word) <= MAX_WORD else word for word in text.split())
+    return joined(*(part for word in words for part in (word, " ")))
 
 
 def _recovery(run: Run) -> list[Child]:

@@ -35,7 +35,7 @@ svg .inside { fill: var(--inside); } .grid { stroke: var(--edge); stroke-width: 
 table { border-collapse: collapse; font-size: .9em; font-variant-numeric: tabular-nums; width: 100%; }
 caption { color: var(--quiet); padding: 4px 0; text-align: left; }
 th, td { border-bottom: 1px solid var(--edge); padding: 5px 10px; text-align: left; vertical-align: top; }
-th { font-weight: 600; } td { max-width: 360px; overflow-wrap: break-word; }
+th { font-weight: 600; } .word { white-space: nowrap; } td { max-width: 360px; overflow-wrap: break-word; }
 .legend { display: flex; flex-wrap: wrap; gap: 6px 16px; list-style: none; padding: 0; font-size: .9em; }
 .legend svg { display: inline-block; height: 12px; vertical-align: -1px; width: 12px; }
 @media print { body { max-width: none; } }

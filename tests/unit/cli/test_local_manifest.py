@@ -61,6 +61,16 @@ def test_what_the_model_refuses_is_told_with_the_path_of_the_field(write):
         load(write(run(limits={"maxFailures": 0})))
 
 
+def test_a_misspelt_field_is_told_with_the_one_that_was_meant(write):
+    storage = {"persistentVolumeClaim": {"claimNam": "sweeps"}, "quite": "another"}
+    with pytest.raises(ManifestError) as refused:
+        load(write(run(storage=storage)))
+    told = str(refused.value).splitlines()
+    assert any(line.endswith("persistentVolumeClaim.claimName: missing; it has no default") for line in told)
+    assert any(line.endswith("claimNam: there is no such field; claimName is one") for line in told)
+    assert any(line.endswith("spec.storage.quite: there is no such field") for line in told)
+
+
 def test_a_rule_between_fields_is_told_in_its_own_words(write):
     with pytest.raises(ManifestError, match=r"run\.yaml: spec: config and init exclude each other"):
         load(write(run(config={"lr": 1}, init={"template": {}})))

@@ -115,6 +115,16 @@ def test_an_undisturbed_run_is_told_to_be_one():
     assert "Never interrupted." in printed(closing(picture(counts=Counts(attempts=1))))
 
 
+def test_a_run_that_was_refused_has_no_empty_tables():
+    assert printed(closing(picture(history=[]))).strip() == ""
+
+
+def test_where_nothing_was_saved_it_is_told_what_a_script_has_to_do():
+    never = [attempt.model_copy(update={"reason": StartReason.NOTHING_COMMITTED}) for attempt in attempts()]
+    assert "SWEEPRUN_CHECKPOINT_DIR" in printed(closing(picture(history=never)))
+    assert "SWEEPRUN_CHECKPOINT_DIR" not in printed(closing(ended()))
+
+
 def running():
     return picture(current=Current(attempt=1, prepare=1, state=State.RUNNING, since=NOW), history=attempts())
 
