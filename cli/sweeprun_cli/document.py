@@ -28,7 +28,8 @@ HEADER = """# The command `sweeprun`
 `pip install '.[cli]'` in a clone brings it, and `kubectl sweeprun` is the same. It finds the cluster as kubectl does:
 `--kubeconfig`, else `KUBECONFIG`, else `~/.kube/config`, else the account of the pod that it runs in. Reading needs the
 verbs get and list on `sweepruns.sweeprun.dev`; `retry`, `stop`, `suspend` and `resume` need patch.
-`sweeprun --install-completion` completes commands and words in your shell.
+`sweeprun --install-completion` has your shell complete commands, options and words; kubectl 1.26 or newer completes
+`kubectl sweeprun` by `kubectl_complete-sweeprun`, which is installed beside it.
 
 Texts of a status are a tenant's: control characters in them are shown, never obeyed. What no status records is shown as
 unknown.

@@ -29,6 +29,7 @@ TRASH = ".sweeprun-trash"
 VERDICTS = "verdicts"
 WANDB = "wandb"
 MANIFEST = "manifest.json"
+CURVE = "metrics.jsonl"
 RUN_RECORD = "run.json"
 """Written once with the configuration: which configuration file, its digest, the W&B run, the volume's ID."""
 
@@ -203,6 +204,10 @@ class RunLayout:
     def library(self, epoch: int) -> str:
         """Published when training code initialised the library: from then on only complete() completes."""
         return self._join(EPOCHS, str(epoch), "library.json")
+
+    def curve(self, epoch: int) -> str:
+        """Metrics over steps that the library keeps for people: nothing is decided by it."""
+        return self._join(EPOCHS, str(epoch), CURVE)
 
     def copies(self, epoch: int) -> str:
         """Where the prepare of epoch `epoch` copies its resume point to, out of reach of who writes in the old path."""

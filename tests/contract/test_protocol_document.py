@@ -59,7 +59,7 @@ FILES = [
         )
     ),
     *(standings.INIT_OF_RUN, "foreign-<hash>.json", operations.TEMPORARY_PREFIX, quarantine.VERDICT_SUFFIX),
-    *("decision.json", "start-<slot>.json", "end-<slot>.json", "library.json", "complete.json"),
+    *("decision.json", "start-<slot>.json", "end-<slot>.json", "library.json", "complete.json", layout.CURVE),
     layout.step_name(500, 9),
     str(layout.VerdictName("<key>", 10, Level.FULL, VerdictKind.FIRST)),
 ]

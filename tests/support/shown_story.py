@@ -5,6 +5,7 @@ The picture in README.md: `PYTHONPATH=tests python -m support.shown_story docs/i
 
 from __future__ import annotations
 
+import math
 import sys
 import tempfile
 from datetime import UTC, datetime
@@ -13,9 +14,10 @@ from pathlib import Path
 from support import browser
 from support.shown import shown_attempt, shown_condition, shown_run, shown_status
 from sweeprun_cli.cluster.runs import Run
+from sweeprun_cli.report.metrics import Line
 from sweeprun_cli.report.page import page_of_run
 
-WIDTH, HEIGHT = 1100, 1330
+WIDTH, HEIGHT = 1100, 1520
 REFUSED = {
     "path": "checkpoints/step-000001800.e1",
     "reason": "DigestMismatch",
@@ -79,10 +81,19 @@ def story_of_a_run() -> Run:
     return Run.of(shown_run(status=status))
 
 
+def lines_of_the_story() -> list[Line]:
+    """A loss that falls, with the noise of a sine; attempt 1 repeats what attempt 0 had lost."""
+    return [
+        Line(one, "loss", [(step, 2.2 * math.exp(-step / 1100) + 0.05 * math.sin(step / 37) + 0.08) for step in steps])
+        for one in story_of_a_run().status.history
+        for steps in [range((one.from_step or 0) + 20, (one.to_step or 0) + 1, 20)]
+    ]
+
+
 def main(target: Path) -> None:
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "report.html"
-        path.write_text(page_of_run(story_of_a_run(), datetime(2026, 1, 2, 6, tzinfo=UTC)))
+        path.write_text(page_of_run(story_of_a_run(), datetime(2026, 1, 2, 6, tzinfo=UTC), lines_of_the_story()))
         with browser.running(Path(name) / "profile") as running:
             page = running.open(path)
             page.show(width=WIDTH, height=HEIGHT)

@@ -22,6 +22,7 @@ from .agreement import Pinned
 from .channel import Sender
 from .checkpointer import MARGIN_SECONDS, Checkpointer
 from .commit import Place
+from .curve import Curve
 from .log import say
 from .ranks import PeerLostError, Ranks
 from .start import VOLUME_ERRORS
@@ -82,6 +83,7 @@ class Run:
         self._told_at = 0.0
         self._volume = Volume(environment.run_dir if environment is not None else os.getcwd())
         self._tracker = Tracker(None, attempt=self.attempt)
+        self._curve: Optional[Curve] = None
         self._checkpointers: list[Checkpointer] = []
 
     @property
@@ -122,6 +124,8 @@ class Run:
     def track(self, config: Optional[Mapping[str, Any]] = None, **settings: Any) -> Tracker:
         """The W&B run of this SweepRun. Call it on every rank, before checkpointer(); rank 0 alone speaks to W&B.
 
+        What is logged is kept on the volume too, thinned: `sweeprun report --volume` draws it.
+
         Args:
             config: shown by W&B as the run's configuration.
             settings: for wandb.init, as name or tags; run, project, entity, group and sweep come by the environment.
@@ -135,6 +139,9 @@ class Run:
             directory=RunLayout(self.directory).wandb(self._environment.epoch) if self._environment else None,
             tell=self._sender.send,
         )
+        if self._environment is not None and self._ranks.leads:
+            self._curve = Curve(RunLayout(self.directory).curve(self._environment.epoch))
+            self._tracker.heard = self._curve.add
         return self._tracker
 
     def checkpointer(
@@ -227,6 +234,7 @@ class Run:
                 checkpointer.wait(None if left is None else max(0.0, left - MARGIN_SECONDS))
         except PeerLostError as error:  # the process leaves in any case, and W&B has to be told
             say(f"the save in the background is not committed: {error}")
+        self._close_curve()
         self._tracker.finish(exit_code)
         return exit_code
 
@@ -246,6 +254,7 @@ class Run:
             checkpointer.wait()
         self._ranks.gather(step)  # all have come this far
         self._tracker.summarize({f"result/{name}": value for name, value in (metrics or {}).items()})
+        self._close_curve()
         self._tracker.finish(0)
         if self._environment is None:
             return
@@ -273,6 +282,10 @@ class Run:
 
         Clock().wait_for(settled, seconds=COMPLETE_SECONDS)
         return problem
+
+    def _close_curve(self) -> None:
+        if self._curve is not None:
+            self._curve.close()
 
     def _finish_seconds(self) -> float:
         """A stopped process has its grace, and the end record comes after W&B."""

@@ -28,6 +28,7 @@ FINISH_SECONDS = 60.0
 
 Row = tuple[int, int, dict[str, float]]
 """Step, the attempt that computed it, values."""
+Heard = Callable[[int, dict[str, float]], None]
 Keep = Callable[[], Any]
 """Opens an offline run on the volume."""
 Tell = Callable[[Mapping[str, Any]], object]
@@ -53,6 +54,8 @@ class Tracker:
         self._replayed: Optional[tuple[int, int]] = None
         """First and last step that this attempt computes again, until it is noted."""
         self._told: dict[str, Any] = {}
+        self.heard: Optional[Heard] = None
+        """Told of every row that this attempt computes, W&B or not."""
         self._rows: deque[Row] = deque(maxlen=KEPT_ROWS)
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -60,6 +63,8 @@ class Tracker:
         step = int(step)  # as the values: what a checkpoint holds has to be plain
         row = self._numbers(metrics)
         self._rows.append((step, self._attempt, row))
+        if self.heard is not None:
+            self.heard(step, row)
         if step < self._known:
             first = step if self._replayed is None else self._replayed[0]
             self._replayed = (first, step)

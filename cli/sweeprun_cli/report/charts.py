@@ -11,6 +11,7 @@ from sweeprun_cli.plain import duration, moment
 from sweeprun_operator.api.status import Attempt, Kind, PhaseSeconds
 
 from .markup import Child, Markup, element, figure
+from .metrics import Line
 
 WIDTH, LEFT, RIGHT = 960.0, 170.0, 20.0
 LANE, BAR = 34.0, 22.0
@@ -156,6 +157,35 @@ def _points(run: Run, bar: Bar) -> list[tuple[datetime, int]]:
     elif bar.attempt is run.status.history[-1] and progress is not None and progress.time >= bar.begin:
         line.append((min(progress.time, bar.end), max(base, progress.step)))
     return line
+
+
+def curves(title: str, lines: Sequence[Line]) -> Markup | None:
+    """One metric over steps, a line for each attempt: what was repeated lies over what it repeats."""
+    points = [point for line in lines for point in line.points]
+    if not points:
+        return None
+    first, last = min(step for step, _ in points), max(step for step, _ in points)
+    low, high = min(value for _, value in points), max(value for _, value in points)
+    drawn: list[Child] = []
+
+    def x(step: int) -> float:
+        return LEFT + (step - first) / max(1, last - first) * (WIDTH - LEFT - RIGHT)
+
+    def y(value: float) -> float:
+        return PLOT_HEIGHT - 6 - (value - low) / ((high - low) or 1.0) * (PLOT_HEIGHT - 18)
+
+    for value in dict.fromkeys((low, (low + high) / 2, high)):
+        drawn.append(element("text", f"{value:.4g}", x=LEFT - 8, y=y(value) + 4, text_anchor="end", class_="tick"))
+        drawn.append(element("line", x1=LEFT, x2=WIDTH - RIGHT, y1=y(value), y2=y(value), class_="grid"))
+    for step, anchor in {first: "start", last: "end"}.items():
+        drawn.append(element("text", f"step {step}", x=x(step), y=PLOT_HEIGHT + 16, text_anchor=anchor, class_="tick"))
+    for line in lines:
+        path = " L ".join(f"{x(step):.1f} {y(value):.1f}" for step, value in line.points)
+        told = f"Attempt {line.attempt.attempt}: {line.points[0][1]:.4g} to {line.points[-1][1]:.4g}"
+        shape = element("path", d=f"M {path}", class_=f"steps {COLOURS[line.attempt.kind]}")
+        drawn.append(element("g", element("title", told), shape))
+    text = f"Steps {first} to {last}; {low:.4g} to {high:.4g}. The table below has each attempt's last value."
+    return figure(title, text, WIDTH, PLOT_HEIGHT + 24, *drawn)
 
 
 def recovery(title: str, attempts: Sequence[Attempt]) -> Markup | None:

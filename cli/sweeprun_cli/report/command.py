@@ -14,6 +14,7 @@ from sweeprun_cli.cluster.options import Context, Everywhere, Kubeconfig, Namesp
 from sweeprun_cli.cluster.runs import Run
 from sweeprun_cli.exits import CommandError, Exit
 
+from .metrics import read_lines
 from .page import page_of_run, page_of_sweep
 
 
@@ -22,6 +23,14 @@ def report(
         str | None, typer.Argument(metavar="[RUN]", help="A SweepRun; or --sweep.", show_default=False)
     ] = None,
     sweep: Annotated[str | None, typer.Option("--sweep", help="All runs of this sweep.", show_default=False)] = None,
+    volume: Annotated[
+        Path | None,
+        typer.Option(
+            "--volume",
+            help="The run's directory on the mounted volume: metrics over steps, which the library keeps there.",
+            show_default=False,
+        ),
+    ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="The file to write; - writes to stdout.")] = Path(
         "report.html"
     ),
@@ -36,6 +45,8 @@ def report(
     """
     if (name is None) == (sweep is None) or (name is not None and everywhere):
         raise typer.BadParameter("give a RUN, or --sweep NAME (with -A for all namespaces)")
+    if volume is not None and name is None:
+        raise typer.BadParameter("--volume holds one run: give its RUN")
 
     async def work(connection: Connection) -> list[dict[str, object]]:
         if name is not None:
@@ -49,7 +60,11 @@ def report(
     now = datetime.now(UTC)
     with told():
         runs = [Run.of(raw) for raw in found]
-        page = page_of_run(runs[0], now) if sweep is None else page_of_sweep(sweep, runs, now)
+        if sweep is not None:
+            page = page_of_sweep(sweep, runs, now)
+        else:
+            lines = read_lines(volume, runs[0].status.history) if volume is not None else []
+            page = page_of_run(runs[0], now, lines)
         _write(output, page)
 
 

@@ -11,20 +11,24 @@ from sweeprun_cli.history import recovery_seconds
 from sweeprun_cli.plain import NOTHING, duration, moment, neutral, number, optional
 from sweeprun_operator.api.status import Attempt, Kind
 
-from .charts import COLOURS, PHASES, bars, recovery, steps, timeline
+from .charts import COLOURS, PHASES, bars, curves, recovery, steps, timeline
 from .markup import Child, Markup, element, joined, table
+from .metrics import Line
 from .style import STYLE
 
 MAX_DETAILED = 100
 """Runs of a sweep that are told one by one; the tables have all."""
 MAX_METRICS = 8
 MAX_WORD = 24
+MAX_CURVES = 4
+"""Metrics that are drawn; the table has all."""
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 """The browser itself keeps the page from loading anything."""
 
 
-def page_of_run(run: Run, now: datetime) -> str:
-    return _page(f"Run {run.name}", now, run_section(run, now, level="h2", title="Attempts"))
+def page_of_run(run: Run, now: datetime, lines: Sequence[Line] = ()) -> str:
+    """`lines`: metrics over steps, which lie on the volume and in no status."""
+    return _page(f"Run {run.name}", now, run_section(run, now, lines, level="h2", title="Attempts"))
 
 
 def page_of_sweep(sweep: str, runs: Sequence[Run], now: datetime) -> str:
@@ -56,7 +60,7 @@ def _page(title: str, now: datetime, *parts: Child) -> str:
 # -- one run -----------------------------------------------------------------------------------------------------------
 
 
-def run_section(run: Run, now: datetime, *, level: str, title: str) -> Markup:
+def run_section(run: Run, now: datetime, lines: Sequence[Line] = (), *, level: str, title: str) -> Markup:
     attempts = run.status.history
     found = bars(run, now)
     lanes = [(f"attempt {bar.attempt.attempt}", [bar]) for bar in found]
@@ -72,9 +76,7 @@ def run_section(run: Run, now: datetime, *, level: str, title: str) -> Markup:
         _attempts_table(run),
         steps(f"Steps of {run.name}, across attempts", run, now)
         or element("p", "Steps over time: unknown, no step was seen.", class_="quiet"),
-        element(
-            "p", "Loss over steps: unknown, no status records it. Final metrics stand under Results.", class_="quiet"
-        ),
+        *_metrics(run, lines),
         *_recovery(run),
         _refused_table(attempts),
         _results([run]),
@@ -128,6 +130,26 @@ def _attempts_table(run: Run) -> Markup:
     if not rows:
         return element("p", "No attempt has been decided yet.", class_="quiet")
     return table(f"Attempts of {run.name}", columns, rows)
+
+
+def _metrics(run: Run, lines: Sequence[Line]) -> list[Child]:
+    """A loss comes first: it is what people look for."""
+    if not lines:
+        told = "Metrics over steps: unknown, no status records them. The library keeps them on the volume: --volume."
+        return [element("p", told, class_="quiet")]
+    names = sorted({line.metric for line in lines}, key=lambda name: ("loss" not in name.lower(), name))
+    shown = names[:MAX_CURVES]
+    pictures = [
+        curves(f"{neutral(name)} of {run.name}, over steps", [line for line in lines if line.metric == name])
+        for name in shown
+    ]
+    rows: list[list[Child]] = [
+        [neutral(line.metric), f"attempt {line.attempt.attempt}", str(line.points[-1][0]), f"{line.points[-1][1]:.6g}"]
+        for name in names
+        for line in lines
+        if line.metric == name
+    ]
+    return [*pictures, table("Metrics as the volume has them", ["metric", "attempt", "last step", "last value"], rows)]
 
 
 def _unbroken(text: str) -> Markup:

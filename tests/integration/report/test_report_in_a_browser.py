@@ -11,7 +11,7 @@ import pytest
 
 from support import browser as browsers
 from support.shown import HOSTILE, NOW, shown_attempt, shown_run, shown_status
-from support.shown_story import story_of_a_run
+from support.shown_story import lines_of_the_story, story_of_a_run
 from sweeprun_cli.cluster.runs import Run
 from sweeprun_cli.report.page import page_of_run, page_of_sweep
 
@@ -56,7 +56,7 @@ def opened(browser, tmp_path):
 
 
 def of_run() -> str:
-    return page_of_run(story_of_a_run(), THEN)
+    return page_of_run(story_of_a_run(), THEN, lines_of_the_story())
 
 
 def of_sweep() -> str:

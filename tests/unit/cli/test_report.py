@@ -10,9 +10,12 @@ import pytest
 
 from support.shown import HOSTILE, NOW, running_attempt, shown_attempt, shown_run, shown_status
 from sweeprun_cli.cluster.runs import Run
+from sweeprun_cli.exits import CommandError
 from sweeprun_cli.report.markup import element, joined
+from sweeprun_cli.report.metrics import read_lines
 from sweeprun_cli.report.page import MAX_DETAILED, page_of_run, page_of_sweep
 from sweeprun_operator.api.status import Kind
+from sweeprun_protocol.curve import encode_row
 
 THEN = datetime.fromisoformat(NOW)
 LOADS = {"src", "href", "srcset", "data", "action", "formaction", "poster", "background", "xlink:href", "ping"}
@@ -128,7 +131,7 @@ def test_the_page_tells_cause_node_steps_recovery_and_savings():
 def test_what_is_not_known_is_unknown():
     unseen = page(history=[shown_attempt(toStep=None)], progress=None).text
     assert "Steps over time: unknown" in unseen
-    assert "Loss over steps: unknown" in unseen
+    assert "Metrics over steps: unknown" in unseen
 
 
 @pytest.mark.parametrize("kind", list(Kind))
@@ -159,6 +162,47 @@ def test_a_large_sweep_is_bounded():
     parsed = Page(page_of_sweep("digits-lr", runs, THEN))
     assert "2 more runs are in the tables only." in parsed.texts
     assert parsed.tags.count("section") == MAX_DETAILED
+
+
+def kept(directory, epoch: int, *rows: bytes) -> None:
+    path = directory / "epochs" / str(epoch) / "metrics.jsonl"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"".join(rows))
+
+
+def test_metrics_on_the_volume_are_drawn_over_steps_across_attempts(tmp_path):
+    (tmp_path / "claims").mkdir()
+    kept(tmp_path, 1, *(encode_row(step, {"accuracy": step / 1000, "train_loss": 1 / step}) for step in range(1, 740)))
+    kept(tmp_path, 2, *(encode_row(step, {"accuracy": 0.7, "train_loss": 1 / step}) for step in (700, 710, 720)))
+    one = run()
+    parsed = Page(page_of_run(one, THEN, read_lines(tmp_path, one.status.history)))
+    labels = [value for tag, name, value in parsed.attributes if tag == "svg" and name == "aria-label"]
+    assert labels[2:4] == ["train_loss of digits-lr-0, over steps", "accuracy of digits-lr-0, over steps"]
+    assert "Attempt 1: 0.001429 to 0.001389" in parsed.texts
+    assert "Metrics as the volume has them" in parsed.texts
+
+
+def test_what_a_volume_holds_in_place_of_metrics_is_left_out_or_refused(tmp_path):
+    (tmp_path / "claims").mkdir()
+    rows = (
+        b"\xff\n",
+        b'{"step": 1',
+        b"[]\n",
+        encode_row(5, {HOSTILE: 1.0, "loss": 2.0}),
+        b'{"step": -1, "metrics": {}}\n',
+    )
+    kept(tmp_path, 1, *rows)
+    one = run()
+    text = page_of_run(one, THEN, read_lines(tmp_path, one.status.history))
+    assert "loss of digits-lr-0" in text
+    assert "<script" not in text
+    assert "\x1b" not in text
+    with pytest.raises(CommandError, match=r"no such|nothing|not"):
+        read_lines(tmp_path / "elsewhere", one.status.history)
+    (tmp_path / "epochs" / "2").mkdir()
+    (tmp_path / "epochs" / "2" / "metrics.jsonl").symlink_to("/etc/passwd")
+    with pytest.raises(CommandError, match="cannot be read"):
+        read_lines(tmp_path, one.status.history)
 
 
 @pytest.mark.parametrize("end", ["2026-01-02T02:00:00Z", "9999-12-31T23:59:59Z"])
