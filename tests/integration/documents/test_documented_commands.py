@@ -1,7 +1,7 @@
 """Commands as they stand in the documents: on a real API server with a run in it, and on this machine.
 
-What only a cluster does is played: the controller of Deployments says that the operator is available. No kubelet
-answers, so that `kubectl logs` is known to have found its pod by what the API server says of the missing node.
+What only a cluster does is played: the controller of Deployments says that the operator is available. Logs are those of
+pods that no node has yet: empty, but found.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from sweeprun_operator.api.v1alpha1 import KIND
 NAMESPACE, OPERATOR = "sweeps", "sweeprun-system"
 NODE = "gpu-7"
 WATCH_SECONDS = 4
-NO_KUBELET = "does not have a host assigned|no preferred addresses found"
 QUICKSTART = ROOT / "docs" / "quickstart.md"
 
 
@@ -93,8 +92,6 @@ def runnable(command: Command) -> str:
         text += " --dry-run=server"
     if "-w" in words or "watch" in words[:2]:
         return f"timeout {WATCH_SECONDS} {text} && exit 1 || [ $? = 124 ]"
-    if words[0] == "kubectl" and "logs" in words:
-        return f"({text} 2>&1 || true) | tee /dev/stderr | grep -qE '{NO_KUBELET}'"
     return text
 
 
@@ -136,11 +133,11 @@ def test_the_script_of_the_quickstart_survives_what_the_quickstart_does_to_it(tm
     for one in commands(QUICKSTART):
         if one.proof is Proof.LOCAL:
             ran = subprocess.run(
-                ["bash", "-c", one.text], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+                ["bash", "-c", one.text], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200
             )
             said[one.text] = ran.stdout
             assert ran.returncode == 0, f"{one.text}: {ran.stdout[-2000:]}{ran.stderr[-1000:]}"
-    evicted, corrupted, *_, inspected = said.values()
+    evicted, corrupted, inspected = said.values()
     assert "1 resume, 0 restarts" in evicted
     assert "1 refused" in corrupted
     assert "complete" in inspected

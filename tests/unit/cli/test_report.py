@@ -197,7 +197,7 @@ def test_what_a_volume_holds_in_place_of_metrics_is_left_out_or_refused(tmp_path
     assert "loss of digits-lr-0" in text
     assert "<script" not in text
     assert "\x1b" not in text
-    with pytest.raises(CommandError, match=r"no such|nothing|not"):
+    with pytest.raises(CommandError, match="is no directory"):
         read_lines(tmp_path / "elsewhere", one.status.history)
     (tmp_path / "epochs" / "2").mkdir()
     (tmp_path / "epochs" / "2" / "metrics.jsonl").symlink_to("/etc/passwd")
