@@ -11,6 +11,7 @@ import numpy
 import pytest
 import torch
 
+from sweeprun_protocol.curve import decode_row
 from sweeprun_protocol.environ import RunEnvironment
 from sweeprun_protocol.records import CompleteRecord
 from sweeprun_trainer import run as runs
@@ -56,6 +57,15 @@ def test_a_use_that_cannot_be_recorded_ends_before_the_first_step(run, tmp_path)
     (tmp_path / "epochs").write_text("in the way")
     with pytest.raises(RuntimeError, match="cannot be recorded"):
         run.announce()
+
+
+def test_what_is_logged_is_kept_for_the_report_with_and_without_wandb(run, tmp_path, monkeypatch):
+    monkeypatch.delenv("WANDB_PROJECT", raising=False)
+    run.announce()
+    run.track().log(10, {"loss": 0.5})
+    run.complete(step=10)
+    line = (tmp_path / "epochs" / "3" / "metrics.jsonl").read_bytes()
+    assert decode_row(line) == (10, {"loss": 0.5})
 
 
 def test_completion_is_recorded_with_step_and_metrics(run, tmp_path):
