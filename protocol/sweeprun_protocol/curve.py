@@ -39,4 +39,4 @@ def decode_row(line: bytes) -> Optional[tuple[int, dict[str, float]]]:
 def _fits(name: str, value: object) -> bool:
     if type(value) not in (int, float):
         return False
-    return len(name) <= MAX_NAME and abs(value) < _LARGEST and math.isfinite(value)  # type: ignore[arg-type, operator]
+    return len(name) <= MAX_NAME and abs(value) < _LARGEST and math.isfinite(value)  # type: ignore[arg-type]
