@@ -35,7 +35,7 @@ class Proof(StrEnum):
     MAKE = "the target exists and make can say what it would do"
     PACKAGE = "the extras that pip is asked for exist"
     KUBECONFIG = "it is run, and names a file"
-    COMPLETION = "tests/unit/cli/test_completion.py runs it in a home of its own"
+    COMPLETION = "tests/integration/cli/test_completion.py runs it in a home of its own"
     CLUSTER = "it is run against a real API server with a SweepRun in it"
     LOCAL = "it is run in a directory with the files that the document shows"
 
