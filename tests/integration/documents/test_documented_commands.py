@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from support.cluster import Cluster, Raw, RefusedError
+from support.control_plane import ControlPlane, running
 from support.documents import DOCUMENTS, ROOT, Command, Proof, blocks, commands
 from support.helm import helm
 from support.manifests import make_sweeprun, merged
@@ -31,13 +32,22 @@ QUICKSTART = ROOT / "docs" / "quickstart.md"
 
 
 def told(proof: Proof) -> list[Path]:
-    return [path for path in DOCUMENTS if any(one.proof is proof for one in commands(path))]
+    """Documents with such commands. Runbooks have a world of their own: tests/integration/installation."""
+    others = [path for path in DOCUMENTS if path.parent.name != "runbooks"]
+    return [path for path in others if any(one.proof is proof for one in commands(path))]
 
 
 @pytest.fixture(scope="module")
-def world(control_plane) -> Iterator[Cluster]:
+def plane() -> Iterator[ControlPlane]:
+    """One of its own: the documents install, upgrade and uninstall the chart."""
+    with running() as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def world(plane) -> Iterator[Cluster]:
     """A run that was evicted once, its pods, and a node; the client is in the run's namespace."""
-    cluster = control_plane.cluster(NAMESPACE)
+    cluster = plane.cluster(NAMESPACE)
     for name in (NAMESPACE, OPERATOR):
         cluster.ensure({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     cluster.ensure({"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE}})
@@ -53,7 +63,7 @@ def world(control_plane) -> Iterator[Cluster]:
         pod("sweeprun-0", {"app.kubernetes.io/name": "sweeprun", "app.kubernetes.io/instance": "sweeprun"})
     )
     ended = threading.Event()
-    player = threading.Thread(target=play_deployments, args=(control_plane.cluster(OPERATOR), ended))
+    player = threading.Thread(target=play_deployments, args=(plane.cluster(OPERATOR), ended))
     player.start()
     yield cluster
     ended.set()
