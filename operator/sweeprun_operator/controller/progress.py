@@ -37,11 +37,15 @@ MOST_PER_SECOND = 5.0
 """Runs that are asked. Progress is for people: asking thousands of runs must not cost more than looking after them."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Running:
     uid: str
     attempt: int
     epoch: int
+    address: str | None = None
+    """Of the pod that answered last; a pass, which every change of a pod asks for, forgets it, and the step."""
+    step: int | None = None
+    """What the status shows."""
 
 
 class ProgressPoller:
@@ -95,14 +99,23 @@ class ProgressPoller:
     async def _ask(self, key: Key, running: Running) -> None:
         async with self._gate:
             try:
-                address = await self._address(key, running)
-                step = await self._step(address, running.epoch) if address is not None else None
-                if step is not None:
+                step = await self._asked(key, running)
+                if step is not None and step != running.step:
                     await self._note(key, running, step)
+                    running.step = step
             except (ConflictError, NotFoundError):
                 _log.debug("%s: the run has gone on meanwhile", key)
             except (GatewayError, RecordError, aiohttp.ClientError, OSError, TimeoutError) as error:
                 _log.debug("%s: no progress to be had: %s", key, error)
+
+    async def _asked(self, key: Key, running: Running) -> int | None:
+        address, running.address = running.address, None
+        address = address or await self._address(key, running)
+        if address is None:
+            return None
+        step = await self._step(address, running.epoch)
+        running.address = address
+        return step
 
     async def _address(self, key: Key, running: Running) -> str | None:
         """IP of the attempt's running pod of the lowest slot: the master's where there is one."""

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from support.faults import campaign
+from support.faults import patience
 from support.faults.schedule import Schedule
 from sweeprun_operator.cluster import execute
 from sweeprun_operator.cluster.kubernetes_gateway import KubernetesGateway
@@ -19,7 +19,7 @@ from sweeprun_operator.core import attempts, draining, preparing
 
 @pytest.fixture
 def diverges(told, monkeypatch):
-    monkeypatch.setattr(campaign, "SCHEDULE_SECONDS", 45.0)
+    monkeypatch.setattr(patience, "QUIET_SECONDS", 15.0)
 
     async def run(name):
         """What is found without the rule is its doing: with it, the scenarios end well in the other tests."""

@@ -17,7 +17,6 @@ from random import Random
 
 from support.control_plane import running
 
-from . import campaign as campaigns
 from .campaign import Campaign, Told, campaign
 from .journal import Journal
 from .scenarios import SCENARIOS
@@ -47,14 +46,12 @@ def arguments(given: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--shard", type=Shard.read, default=Shard(1, 1), help="such as 1/4")
     parser.add_argument("--journal", type=Path, help="what was done is noted here, and not done again")
     parser.add_argument("--at-once", type=int, default=AT_ONCE, help="schedules that run side by side")
-    parser.add_argument("--seconds", type=float, default=campaigns.SCHEDULE_SECONDS, help="until one counts as stuck")
     return parser.parse_args(given)
 
 
 async def main(given: argparse.Namespace) -> int:
     seed, count = int(os.environ.get("SWEEPRUN_FAULTS_SEED", "1")), os.environ.get("SWEEPRUN_FAULTS_COUNT")
     journal = Journal(given.journal)
-    campaigns.SCHEDULE_SECONDS = given.seconds
     with running() as plane:
         async with campaign(plane) as told:
             if not given.schedules and not journal.planned:

@@ -96,10 +96,9 @@ class Historian:
 
     async def caught_up(self, namespace: Namespace) -> None:
         """Returns once everything that is there now has been told of."""
-        async with asyncio.timeout(20):
-            for kind in KINDS:
-                while not await self._agrees(namespace, kind):  # noqa: ASYNC110  compared with a server
-                    await asyncio.sleep(0.02)
+        for kind in KINDS:
+            while not await self._agrees(namespace, kind):  # noqa: ASYNC110  compared with a server
+                await asyncio.sleep(0.02)
 
     async def _agrees(self, namespace: Namespace, kind: str) -> bool:
         found = await self._upstream.json("GET", PATHS[kind].format(namespace=namespace.name))

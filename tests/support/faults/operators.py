@@ -30,6 +30,7 @@ from sweeprun_operator.controller.lease import LeaseTimes
 from sweeprun_operator.handlers import process
 from sweeprun_operator.handlers.process import LeaseLostError, Process
 
+from .patience import within
 from .wire import Line, Wire
 
 _log = logging.getLogger(__name__)
@@ -100,7 +101,7 @@ class Operator:
     async def _bury(self, life: _Life, line: Line) -> None:
         life.stop()
         try:
-            await asyncio.wait_for(life.ended.wait(), END_SECONDS)
+            await within(END_SECONDS, life.ended.wait())
         except TimeoutError:
             self.bugs.append(AssertionError(f"a process was told to stop and did not: {life.where()}"))
         await line.close()

@@ -67,7 +67,20 @@ class Wire:
         self.trace: list[str] = []
         self.lines: list[Line] = []
         self.away_until = 0.0
+        self.under_way = 0
+        """Requests that a fault holds."""
         self._late: set[asyncio.Task[Any]] = set()
+
+    @property
+    def striking(self) -> bool:
+        """A fault is under way. What is done to a watch is not counted: the operator's lists make up for it."""
+        away = asyncio.get_running_loop().time() < self.away_until
+        return away or self.under_way > 0 or bool(self._late)
+
+    @property
+    def looks(self) -> int:
+        """Lists of the runs, one of which is a part of each resync."""
+        return self.ledger.counts["list-SweepRun"]
 
     async def line(self) -> Line:
         made = Line(self, len(self.lines))
@@ -143,7 +156,11 @@ class Line:
                 return await self._watch(asked, request, fault)
             if fault is None:
                 return await self._answer(asked, request)
-            return await self._strike(fault, asked, request)
+            self.wire.under_way += 1
+            try:
+                return await self._strike(fault, asked, request)
+            finally:
+                self.wire.under_way -= 1
         except (ConnectionError, aiohttp.ClientConnectionError):
             return _abort(request)
         finally:

@@ -61,14 +61,17 @@ def gateway():
     return made
 
 
-async def poll(gateway, trainer, *, meanwhile=lambda: None, rest=None):
-    poller = ProgressPoller(
+def poller_of(gateway, trainer, rest=None):
+    return ProgressPoller(
         gateway,
         port=trainer.port,
         every_seconds=1,
         clock=lambda: NOW,
         rest=rest or Rest(monotonic=lambda: 0.0, wake=lambda key: None),
     )
+
+
+async def passed(gateway, poller):
     found = await gather(
         gateway,
         namespace="default",
@@ -79,10 +82,22 @@ async def poll(gateway, trainer, *, meanwhile=lambda: None, rest=None):
         departures=Departures(),
     )
     poller.seen(KEY, found.observation)
+
+
+async def poll(gateway, trainer, *, meanwhile=lambda: None, rest=None):
+    poller = poller_of(gateway, trainer, rest)
+    await passed(gateway, poller)
     meanwhile()
     async with poller:
         await poller.once()
     return gateway.read("SweepRun", "run")["status"].get("progress")
+
+
+async def calls_of(gateway, poller):
+    """What a poll asks of the cluster."""
+    before = len(gateway.calls)
+    await poller.once()
+    return [(method, kind) for method, kind, _ in gateway.calls[before:]]
 
 
 async def test_a_running_attempts_step_is_written(gateway, trainer):
@@ -169,3 +184,38 @@ async def test_only_running_attempts_are_asked(gateway, trainer):
     gateway.put("SweepRun", run(status={**status(), "current": current("Starting", epoch=4)}))
     assert await poll(gateway, trainer) is None
     assert trainer.asked == 0
+
+
+async def test_an_attempt_that_goes_on_costs_a_read_and_a_write(gateway, trainer):
+    poller = poller_of(gateway, trainer)
+    await passed(gateway, poller)
+    async with poller:
+        await poller.once()
+        trainer.answer["step"] = 80
+        assert await calls_of(gateway, poller) == [("get", "SweepRun"), ("replace", "SweepRun")]
+        assert await calls_of(gateway, poller) == [], "nothing new"
+    assert trainer.asked == 3
+    assert gateway.read("SweepRun", "run")["status"]["progress"]["step"] == 80
+
+
+async def test_a_pod_that_answers_no_more_is_looked_for_again(gateway, trainer):
+    poller = poller_of(gateway, trainer)
+    await passed(gateway, poller)
+    async with poller:
+        await poller.once()
+        port, poller._port = poller._port, 1
+        assert await calls_of(gateway, poller) == []
+        poller._port, trainer.answer["step"] = port, 80
+        assert ("list", "Pod") in await calls_of(gateway, poller)
+    assert gateway.read("SweepRun", "run")["status"]["progress"]["step"] == 80
+
+
+async def test_a_step_that_a_pass_no_longer_finds_is_written_again(gateway, trainer):
+    poller = poller_of(gateway, trainer)
+    await passed(gateway, poller)
+    async with poller:
+        await poller.once()
+        gateway.put("SweepRun", run(status=status()))
+        await passed(gateway, poller)
+        await poller.once()
+    assert gateway.read("SweepRun", "run")["status"]["progress"]["step"] == 70
