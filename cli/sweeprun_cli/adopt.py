@@ -15,7 +15,8 @@ from pydantic import ValidationError
 from sweeprun_operator.api.spec import SweepRunSpec
 from sweeprun_operator.cluster.fields import sub
 from sweeprun_operator.cluster.gateway import Raw
-from sweeprun_operator.cluster.owners import owners_gone
+from sweeprun_operator.cluster.owners import owner_states
+from sweeprun_operator.core.observation import OwnerState
 from sweeprun_protocol.layout import RunLayout
 from sweeprun_protocol.prepare import Candidate
 from sweeprun_protocol.reasons import AdoptionScope
@@ -73,8 +74,8 @@ def adopt(
         candidates = await asyncio.to_thread(_candidates, volume)
         idle = spec.resume.adoption.idle_seconds
         cluster = await connection.cluster_id()
-        gone = await owners_gone(connection, candidates, cluster_id=cluster, idle_seconds=idle)
-        rows = [_of_candidate(one, gone[one.run_id], run.uid, cluster, idle) for one in candidates]
+        states = await owner_states(connection, candidates, cluster_id=cluster, idle_seconds=idle)
+        rows = [_of_candidate(one, states[one.run_id], run.uid, cluster, idle) for one in candidates]
         return Answer(spec.adoption_scope(), run, rows, str(volume))
 
     _print(ask(Place(namespace, context, kubeconfig), work), on_volume=volume is not None)
@@ -147,8 +148,8 @@ def _candidates(directory: Path) -> list[Candidate]:
     return candidates
 
 
-def _of_candidate(one: Candidate, gone: bool, uid: str, cluster: str, idle: int) -> tuple[str, ...]:
-    owner = one.owner
+def _of_candidate(one: Candidate, state: OwnerState, uid: str, cluster: str, idle: int) -> tuple[str, ...]:
+    owner, gone = one.owner, state is OwnerState.GONE
     name = neutral(f"{owner.namespace}/{owner.name}") if owner is not None else "nobody"
     silent = duration(one.idle_seconds)
     if owner is not None and owner.uid == uid:
@@ -158,5 +159,7 @@ def _of_candidate(one: Candidate, gone: bool, uid: str, cluster: str, idle: int)
         wait = f"{who}, and it was silent for {'at least' if gone else 'less than'} {duration(idle)}"
         return neutral(one.run_id), name, silent, f"{YES if gone else 'no'}: {wait}"
     why = "its owner is gone or has ended, and none of its pods is left"
-    not_yet = "its owner lives, some of its pods are left, or you may not look there"
-    return neutral(one.run_id), name, silent, f"{YES}: {why}" if gone else f"no: {not_yet}"
+    not_yet = "no: its owner lives, or you may not look there"
+    if state is OwnerState.ENDING:
+        not_yet = "not yet: its owner is gone or has ended, and some of its pods are left"
+    return neutral(one.run_id), name, silent, f"{YES}: {why}" if gone else not_yet

@@ -34,6 +34,7 @@ from sweeprun_operator.core.observation import (
     HelperJob,
     JobPhase,
     Observation,
+    OwnerState,
     PodPhase,
     PodState,
     Refusal,
@@ -67,7 +68,7 @@ class World:
         """Without surveys, on which nothing depends."""
         self.surveys: list[str] = []
         self.manifests: dict[str, dict[str, Any]] = {}
-        self.owners_gone: Mapping[str, bool] = {}
+        self.owners: Mapping[str, OwnerState] = {}
         self.unready_nodes: frozenset[str] = frozenset()
         self.held: set[str] = set()
         """Names of pods with finalizers."""
@@ -107,7 +108,7 @@ class World:
             acceptance=None if settled else self.acceptance,
             unready_nodes=self.unready_nodes,
             refusal=self.refusal,
-            owners_gone=self.owners_gone,
+            owners=self.owners,
             claim=self.claim,
         )
 

@@ -116,6 +116,11 @@ CONDITIONS: dict[str, Entry] = {
         "The run that spec.runId names is incomplete, and its owner is not proved to be gone.",
         "`sweeprun adopt RUN` shows the owner. Delete the old SweepRun, or wait until it has ended.",
     ),
+    "OwnerEnding": Entry(
+        "An incomplete run is to be taken over, and pods of the SweepRun before are still there.",
+        "It goes on once they are gone: `kubectl get pods -l sweeprun.dev/uid=UID`. On a node that does not answer: "
+        "kubectl taint node NODE node.kubernetes.io/out-of-service=nodeshutdown:NoExecute.",
+    ),
     "Completed": Entry("The run is complete: every slot's end was proved on the volume."),
     "Stopped": Entry("A request said Stop. The checkpoints are kept.", "`sweeprun retry RUN` goes on."),
     "Retried": Entry("The run had failed, and a request said Retry."),

@@ -12,14 +12,23 @@ from pydantic import ValidationError
 
 from sweeprun_operator.api.status import ConditionType, State
 from sweeprun_operator.api.v1alpha1 import SweepRun
-from sweeprun_operator.core.observation import Acceptance, Claim, HelperJob, Observation, PodPhase, PodState, Refusal
+from sweeprun_operator.core.observation import (
+    Acceptance,
+    Claim,
+    HelperJob,
+    Observation,
+    OwnerState,
+    PodPhase,
+    PodState,
+    Refusal,
+)
 
 from .departures import Departures
 from .fields import condition, sub
 from .gateway import AlreadyExistsError, Gateway, GatewayError, NotFoundError, Raw, RefusedError
 from .missing_pods import refusal_of_missing
 from .observe import attempt_pods, helper_jobs, workloads
-from .owners import owners_gone
+from .owners import owner_states
 from .versions import Versions, versions
 
 _log = logging.getLogger(__name__)
@@ -97,7 +106,7 @@ async def gather(
             ),
             claim=claim,
             unready_nodes=await _unready_nodes(gateway, _nodes_in_question(run, trainers)),
-            owners_gone=await _owners_gone(gateway, run, helpers, cluster_id),
+            owners=await _owners(gateway, run, helpers, cluster_id),
         ),
     )
 
@@ -204,15 +213,15 @@ async def _unready_nodes(gateway: Gateway, names: frozenset[str]) -> frozenset[s
     return frozenset(name for name, unready in zip(ordered, answers, strict=True) if unready)
 
 
-async def _owners_gone(
+async def _owners(
     gateway: Gateway, run: SweepRun, helpers: Iterable[HelperJob], cluster_id: str
-) -> dict[str, bool]:
+) -> dict[str, OwnerState]:
     current = run.status.current
     if current is None:
         return {}
     reports = [job.report for job in helpers if job.owned and job.number == current.prepare and job.report is not None]
     candidates = {candidate.run_id: candidate for report in reports for candidate in report.candidates}
-    return await owners_gone(
+    return await owner_states(
         gateway,
         candidates.values(),
         cluster_id=cluster_id,

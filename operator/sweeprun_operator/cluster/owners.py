@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 
+from sweeprun_operator.core.observation import OwnerState
 from sweeprun_protocol.keys import ROLE_ATTEMPT, ROLE_LABEL
 from sweeprun_protocol.prepare import Candidate
 from sweeprun_protocol.records import Owner
@@ -13,24 +14,26 @@ from .fields import labels_of, sub, true_condition, uid_of
 from .gateway import Gateway, Raw, RefusedError
 
 
-async def owners_gone(
+async def owner_states(
     gateway: Gateway, candidates: Iterable[Candidate], *, cluster_id: str, idle_seconds: int
-) -> dict[str, bool]:
+) -> dict[str, OwnerState]:
     """For each candidate's run ID, whether its owner is proved to be gone. Raises GatewayError."""
     ordered = tuple(candidates)
-    answers = await asyncio.gather(*(_is_gone(gateway, one, cluster_id, idle_seconds) for one in ordered))
+    answers = await asyncio.gather(*(_state(gateway, one, cluster_id, idle_seconds) for one in ordered))
     return {candidate.run_id: answer for candidate, answer in zip(ordered, answers, strict=True)}
 
 
-async def _is_gone(gateway: Gateway, candidate: Candidate, cluster_id: str, idle_seconds: int) -> bool:
+async def _state(gateway: Gateway, candidate: Candidate, cluster_id: str, idle_seconds: int) -> OwnerState:
     owner = candidate.owner
     if owner is None or owner.cluster != cluster_id:
-        return candidate.idle_seconds >= idle_seconds
+        return OwnerState.GONE if candidate.idle_seconds >= idle_seconds else OwnerState.ALIVE
     try:
-        return await _has_ended(gateway, owner) and not await _has_live_children(gateway, owner)
+        if not await _has_ended(gateway, owner):
+            return OwnerState.ALIVE
+        return OwnerState.ENDING if await _has_live_children(gateway, owner) else OwnerState.GONE
     except RefusedError:
         # Another namespace, which this operator may not read.
-        return False
+        return OwnerState.ALIVE
 
 
 async def _has_ended(gateway: Gateway, owner: Owner) -> bool:

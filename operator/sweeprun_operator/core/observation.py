@@ -50,6 +50,17 @@ class HelperJob:
     finished: datetime | None = None
 
 
+class OwnerState(StrEnum):
+    """Of the SweepRun that an incomplete run on the volume belongs to."""
+
+    ALIVE = "Alive"
+    """Or nothing is proved of it."""
+    ENDING = "Ending"
+    """It is gone or has ended, and something of it still acts: it will be gone by itself."""
+    GONE = "Gone"
+    """Proved: nobody acts for it any more."""
+
+
 class PodPhase(StrEnum):
     PENDING = "Pending"
     RUNNING = "Running"
@@ -165,5 +176,5 @@ class Observation:
     """Read while something of a running attempt goes wrong."""
     unready_nodes: frozenset[str] = frozenset()
     """Among the nodes of this run's pods: Ready is not True, or the node object is gone."""
-    owners_gone: Mapping[str, bool] = field(default_factory=dict)
-    """For each candidate run ID of a Candidates report: its owner is proved to be gone, and nothing of it lives."""
+    owners: Mapping[str, OwnerState] = field(default_factory=dict)
+    """For each candidate run ID of a Candidates report."""

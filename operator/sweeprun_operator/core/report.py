@@ -21,7 +21,7 @@ from sweeprun_protocol.reasons import BlockedReason, Outcome, StartReason
 
 from . import attempts, avoiding, budgets, finishing, history, preparing
 from .draft import Draft
-from .observation import Role
+from .observation import OwnerState, Role
 
 FATAL = frozenset(
     {
@@ -82,14 +82,27 @@ def _contradiction(draft: Draft, report: PrepareReport) -> str | None:
 
 def _adopt(draft: Draft, report: PrepareReport) -> Draft:
     """The first candidate whose owner is proved to be gone; prepare lists them in its order of preference."""
-    gone = next((item for item in report.candidates if draft.seen.owners_gone.get(item.run_id, False)), None)
+    states = [(item, draft.seen.owners.get(item.run_id, OwnerState.ALIVE)) for item in report.candidates]
+    gone = next((item for item, state in states if state is OwnerState.GONE), None)
     if gone is not None:
         return preparing.begin_prepare(draft.unstuck(), adopt_run_id=gone.run_id, adopt_epoch=gone.epoch)
     if draft.spec.run_id is not None:
         # the named run is wanted and no other: its owner may be on its way out
         text = f"run {draft.spec.run_id} is incomplete and its owner is not proved to be gone: {report.message}"
         return preparing.failed(draft, text, stuck="OwnerNotGone")
+    ending = next((item for item, state in states if state is OwnerState.ENDING), None)
+    if ending is not None:
+        return _wait_for(draft, ending.run_id)
     return preparing.begin_prepare(draft.unstuck(), adoption_done=True, adopt_run_id=None, adopt_epoch=None)
+
+
+def _wait_for(draft: Draft, run_id: str) -> Draft:
+    """A SweepRun was deleted, or has ended, and this one follows it: begun at once, it would begin at step 0."""
+    draft = draft.look_again(preparing.DRAIN_SECONDS)
+    if draft.seconds_since(draft.current.since) < preparing.PENDING_SECONDS:
+        return draft
+    text = f"run {run_id} can be taken over once the pods of its SweepRun, which is gone or has ended, are gone too"
+    return draft.stuck("OwnerEnding", text)
 
 
 def _superseded(draft: Draft, report: PrepareReport) -> Draft:

@@ -9,7 +9,7 @@ from support.objects import answering, condition, current, ended, job, job_pod, 
 from sweeprun_operator.cluster.departures import Departures
 from sweeprun_operator.cluster.gateway import GatewayError, NotFoundError, RefusedError
 from sweeprun_operator.cluster.gather import UnreadableRunError, gather
-from sweeprun_operator.core.observation import Claim
+from sweeprun_operator.core.observation import Claim, OwnerState
 from sweeprun_protocol.prepare import Candidate
 from sweeprun_protocol.reasons import Outcome
 from sweeprun_protocol.records import Owner
@@ -210,24 +210,28 @@ def with_candidate(gateway, owner=OWNER, *, idle=0, **spec):
 
 
 async def gone(gateway):
-    return (await observe(gateway)).owners_gone
+    return (await observe(gateway)).owners
 
 
 async def test_an_owner_that_was_deleted_is_gone(gateway):
     with_candidate(gateway)
-    assert await gone(gateway) == {"r1": True}
+    assert await gone(gateway) == {"r1": OwnerState.GONE}
 
 
 async def test_an_owner_that_lives_is_not_gone(gateway):
     with_candidate(gateway)
     gateway.put("SweepRun", run("before", uid="uid-before"), namespace="other")
     gateway.objects["SweepRun", "other", "before"] = run("before", uid="uid-before", status=RUNNING)
-    assert await gone(gateway) == {"r1": False}
+    assert await gone(gateway) == {"r1": OwnerState.ALIVE}
 
 
 @pytest.mark.parametrize(
     ("uid", "kind", "proved"),
-    [("uid-before", "Failed", True), ("uid-before", "Running", False), ("new", "Running", True)],
+    [
+        ("uid-before", "Failed", OwnerState.GONE),
+        ("uid-before", "Running", OwnerState.ALIVE),
+        ("new", "Running", OwnerState.GONE),
+    ],
 )
 async def test_an_owner_that_ended_or_was_made_anew_is_gone(gateway, uid, kind, proved):
     with_candidate(gateway)
@@ -241,11 +245,11 @@ FINISHED = {"conditions": [condition("Complete")]}
 @pytest.mark.parametrize(
     ("kind", "child", "proved"),
     [
-        ("PyTorchJob", workload(0, uid="uid-before"), False),
-        ("Job", job(0, uid="uid-before"), False),
-        ("Job", job(0, uid="uid-before", status=FINISHED), True),
-        ("Pod", job_pod(job(0, uid="uid-before")), False),
-        ("Pod", job_pod(job(0, uid="uid-before"), status={"phase": "Failed"}), True),
+        ("PyTorchJob", workload(0, uid="uid-before"), OwnerState.ENDING),
+        ("Job", job(0, uid="uid-before"), OwnerState.ENDING),
+        ("Job", job(0, uid="uid-before", status=FINISHED), OwnerState.GONE),
+        ("Pod", job_pod(job(0, uid="uid-before")), OwnerState.ENDING),
+        ("Pod", job_pod(job(0, uid="uid-before"), status={"phase": "Failed"}), OwnerState.GONE),
     ],
 )
 async def test_an_owner_that_left_something_that_acts_is_not_gone(gateway, kind, child, proved):
@@ -259,13 +263,13 @@ async def test_a_trainers_pod_counts_though_it_says_that_it_failed(gateway):
     pod = trainer_pod(status={"phase": "Failed"})
     pod["metadata"]["labels"]["sweeprun.dev/uid"] = "uid-before"
     gateway.objects["Pod", "other", "left"] = pod
-    assert await gone(gateway) == {"r1": False}
+    assert await gone(gateway) == {"r1": OwnerState.ENDING}
 
 
 async def test_an_owner_that_may_not_be_read_is_not_proved_to_be_gone(gateway):
     with_candidate(gateway)
     gateway.fault = lambda method, kind, name: RefusedError("forbidden") if name == "before" else None
-    assert await gone(gateway) == {"r1": False}
+    assert await gone(gateway) == {"r1": OwnerState.ALIVE}
 
 
 async def test_an_error_while_looking_is_no_proof_either_way(gateway):
@@ -276,7 +280,7 @@ async def test_an_error_while_looking_is_no_proof_either_way(gateway):
 
 
 @pytest.mark.parametrize("owner", [None, Owner(cluster="another", namespace="n", name="m", uid="u")])
-@pytest.mark.parametrize(("idle", "proved"), [(899, False), (900, True)])
+@pytest.mark.parametrize(("idle", "proved"), [(899, OwnerState.ALIVE), (900, OwnerState.GONE)])
 async def test_whom_nobody_can_look_up_has_to_be_silent_for_long(gateway, owner, idle, proved):
     with_candidate(gateway, owner, idle=idle)
     assert await gone(gateway) == {"r1": proved}

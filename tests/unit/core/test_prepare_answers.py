@@ -8,7 +8,7 @@ from support.manifests import make_init
 from support.observations import DIGEST, NOW, RUN_ID, make_checkpoint, make_report, make_resume
 from support.simulated_world import World
 from sweeprun_operator.api.status import ConditionType, State
-from sweeprun_operator.core.observation import Role
+from sweeprun_operator.core.observation import OwnerState, Role
 from sweeprun_operator.core.preparing import PENDING_SECONDS
 from sweeprun_operator.core.report import FATAL
 from sweeprun_protocol.prepare import Candidate
@@ -286,7 +286,7 @@ def offered(number: int, *run_ids: str):
 
 def test_the_first_candidate_whose_owner_is_gone_is_taken():
     world = World(resume={"adoption": {"scope": "Sweep"}})
-    world.owners_gone = {"a": False, "b": True, "c": True}
+    world.owners = {"a": OwnerState.ALIVE, "b": OwnerState.GONE, "c": OwnerState.GONE}
     world.settle()
     assert world.request_of(0).adoption.take is None
     world.answer(offered(0, "a", "b", "c"))
@@ -306,6 +306,28 @@ def test_without_a_candidate_whose_owner_is_gone_the_run_is_a_new_one():
     assert "digits-lr-0-a0" in world.created
 
 
+def test_a_candidate_whose_owner_still_ends_is_waited_for():
+    world = World(resume={"adoption": {"scope": "Sweep"}})
+    world.owners = {"a": OwnerState.ALIVE, "b": OwnerState.ENDING}
+    world.settle().answer(offered(0, "a", "b"))
+    assert world.created == ["digits-lr-0-p0"]
+    assert world.wants_again == 5
+    assert world.is_stuck() is None
+    world.later(121).settle()
+    assert world.is_stuck() == "OwnerEnding"
+    world.owners = {"a": OwnerState.ALIVE, "b": OwnerState.GONE}
+    world.when_wanted()
+    assert world.request_of(1).adoption.take == "b"
+    assert world.is_stuck() is None
+
+
+def test_a_candidate_whose_owner_is_gone_is_taken_before_one_whose_owner_still_ends():
+    world = World(resume={"adoption": {"scope": "Sweep"}})
+    world.owners = {"a": OwnerState.ENDING, "b": OwnerState.GONE}
+    world.settle().answer(offered(0, "a", "b"))
+    assert world.request_of(1).adoption.take == "b"
+
+
 def lose(world, number):
     """Another SweepRun is faster; gives how long this one waits."""
     world.answer(offered(number, "a")).answer(blocked(BlockedReason.ADOPTION_LOST, number + 1))
@@ -316,7 +338,7 @@ def lose(world, number):
 
 def test_a_candidate_that_moved_is_looked_for_anew_after_a_while():
     world = World(resume={"adoption": {"scope": "Sweep"}}, limits={"backoff": {"initialSeconds": 10, "maxSeconds": 30}})
-    world.owners_gone = {"a": True}
+    world.owners = {"a": OwnerState.GONE}
     world.settle()
     assert [lose(world, number) for number in (0, 2, 4, 6)] == [10, 20, 30, 30]
     assert world.reasons().count("AdoptionLost") == 4
@@ -335,7 +357,7 @@ def test_a_named_run_waits_until_its_owner_is_gone():
     world = World(runId="mine").settle().answer(offered(0, "mine"))
     assert world.is_stuck() == "OwnerNotGone"
     world.when_wanted()
-    world.owners_gone = {"mine": True}
+    world.owners = {"mine": OwnerState.GONE}
     world.answer(offered(1, "mine"))
     assert world.request_of(2).adoption.take == "mine"
     world.answer(make_resume(2, 500, run_id="mine"))
