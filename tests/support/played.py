@@ -115,12 +115,14 @@ class Played:
         self.cluster.delete("Pod", pod, grace=0)
 
     def collect_garbage(self) -> None:
-        """What a PyTorchJob or Job left behind goes, as quickly as pods can go."""
-        owners = {one["metadata"]["uid"] for kind in ("PyTorchJob", "Job") for one in self.cluster.list(kind)}
-        for pod in self.cluster.list("Pod"):
-            references = pod["metadata"].get("ownerReferences", [])
-            if references and not any(reference["uid"] in owners for reference in references):
-                self.vanish(pod["metadata"]["name"])
+        """What belonged to a run, a PyTorchJob or a Job that is gone goes, as quickly as pods can go."""
+        for owners, kinds in ((("SweepRun",), ("PyTorchJob", "Job")), (("PyTorchJob", "Job"), ("Pod",))):
+            alive = {one["metadata"]["uid"] for kind in owners for one in self.cluster.list(kind)}
+            for kind in kinds:
+                for child in self.cluster.list(kind):
+                    references = child["metadata"].get("ownerReferences", [])
+                    if references and not any(reference["uid"] in alive for reference in references):
+                        self.cluster.delete(kind, child["metadata"]["name"], grace=0)
 
     def container(self, pod: str, state: Raw) -> Raw:
         spec = self.cluster.get("Pod", pod)

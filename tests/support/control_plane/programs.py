@@ -33,14 +33,23 @@ class Process:
 
     def __init__(self, name: str, *arguments: str, directory: Path) -> None:
         self.name = name
+        self._command = [str(program(name)), *arguments]
+        self._directory = directory
         self._log = directory / f"{name}.log"
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [str(program(name)), *arguments],
+        self._process = self._started()
+
+    def start(self) -> None:
+        """Once more, after `stop`, with the data that it left."""
+        self._process = self._started()
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        with self._log.open("ab") as log:
+            return subprocess.Popen(
+                self._command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                cwd=directory,
+                cwd=self._directory,
                 preexec_fn=_die_with_parent,  # noqa: PLW1509  (one system call, no lock taken)
             )
 

@@ -32,6 +32,12 @@ class ControlPlane:
     certificate: Path
     """What the API server's certificate is checked against."""
     kubeconfig: Path
+    etcd: Process
+    server: Process
+
+    def wait_ready(self, seconds: float = START_SECONDS) -> None:
+        """After a process was started again."""
+        _wait_ready(self.url, self.certificate, self.token, (self.etcd, self.server), seconds)
 
     def cluster(self, namespace: str = "default") -> Cluster:
         """A client of its own for each caller: requests' sessions are not for several threads."""
@@ -62,7 +68,7 @@ def running(*, start_seconds: float = START_SECONDS) -> Iterator[ControlPlane]:
             server = _kube_apiserver(directory, api_port, etcd_port, token)
             stack.callback(server.stop)
             _wait_ready(f"https://{HOST}:{api_port}", directory / "apiserver.crt", token, (etcd, server), start_seconds)
-        plane = _describe(directory, f"https://{HOST}:{api_port}", token)
+        plane = _describe(directory, f"https://{HOST}:{api_port}", token, etcd, server)
         install(plane.cluster())
         yield plane
 
@@ -133,7 +139,7 @@ def _wait_ready(url: str, certificate: Path, token: str, processes: tuple[Proces
             raise AssertionError(f"{error}\n{processes[-1].tail()}") from None
 
 
-def _describe(directory: Path, url: str, token: str) -> ControlPlane:
+def _describe(directory: Path, url: str, token: str, etcd: Process, server: Process) -> ControlPlane:
     certificate = directory / "apiserver.crt"
     authority = base64.b64encode(certificate.read_bytes()).decode()
     config = {
@@ -147,7 +153,7 @@ def _describe(directory: Path, url: str, token: str) -> ControlPlane:
     kubeconfig = directory / "kubeconfig"
     kubeconfig.touch(mode=0o600)
     kubeconfig.write_text(yaml.safe_dump(config))
-    return ControlPlane(url=url, token=token, certificate=certificate, kubeconfig=kubeconfig)
+    return ControlPlane(url=url, token=token, certificate=certificate, kubeconfig=kubeconfig, etcd=etcd, server=server)
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -111,9 +112,31 @@ class Historian:
             query = {"watch": "true", "resourceVersion": str(self._seen[kind]), "timeoutSeconds": "3000"}
             with contextlib.suppress(aiohttp.ClientError):
                 async with self._upstream.stream("GET", path, query) as answer:
-                    async for line in lines(answer):
-                        self._read(kind, json.loads(line))
-            await asyncio.sleep(0.05)
+                    async for line in lines(answer) if answer.status == 200 else _none():
+                        event = json.loads(line)
+                        if event["type"] == "ERROR" and event["object"].get("code") == 410:
+                            await self._again(kind, path)
+                        else:
+                            self._read(kind, event)
+            await asyncio.sleep(0.02)
+
+    async def _again(self, kind: str, path: str) -> None:
+        """An API server that was started again knows no revision before its start: what changed since the last one
+        that was told is seen as one revision of each object."""
+        found = await self._upstream.json("GET", path)
+        there = {(one["metadata"]["namespace"], one["metadata"]["name"]): one for one in found["items"]}
+        for namespace in self._namespaces.values():
+            known = namespace.objects[kind]
+            for name in [name for name in known if (namespace.name, name) not in there]:
+                gone = copy.deepcopy(known[name])
+                gone["metadata"]["resourceVersion"] = found["metadata"]["resourceVersion"]
+                self._read(kind, {"type": "DELETED", "object": gone})
+        for (within, name), raw in sorted(there.items(), key=lambda item: int(item[1]["metadata"]["resourceVersion"])):
+            before = self._namespaces[within].objects[kind].get(name) if within in self._namespaces else None
+            if before is None or before["metadata"]["resourceVersion"] != raw["metadata"]["resourceVersion"]:
+                raw |= {"apiVersion": found["apiVersion"], "kind": kind}
+                self._read(kind, {"type": "ADDED" if before is None else "MODIFIED", "object": raw})
+        self._seen[kind] = int(found["metadata"]["resourceVersion"])
 
     def _read(self, kind: str, event: Raw) -> None:
         assert event["type"] in ("ADDED", "MODIFIED", "DELETED"), f"the history has a hole: {event}"
@@ -123,6 +146,12 @@ class Historian:
         if namespace is not None:
             now = asyncio.get_running_loop().time()
             namespace.told(Revision(number, event["type"], kind, event["object"], now))
+
+
+async def _none() -> Any:
+    """An answer that is no watch."""
+    for line in ():
+        yield line
 
 
 async def lines(answer: aiohttp.ClientResponse) -> Any:
