@@ -61,22 +61,32 @@ class Resync:
     async def once(self) -> None:
         """One complete list. Runs that were there at the last one and are gone come too, so that they are forgotten.
 
-        Raises GatewayError; what was seen until then is in the queue.
+        Raises GatewayError; what was seen is in the queue, and one namespace, which may have been deleted with its
+        roles, hides no other.
         """
         found: set[Key] = set()
+        failure: GatewayError | None = None
         for namespace in self._namespaces if self._namespaces is not None else (None,):
-            # Children first: one that a pass makes meanwhile is then missing, which costs a pass and hides nothing.
-            children = await self._children(namespace)
-            async for raw in self._pages(KIND, namespace):
-                metadata = sub(raw, "metadata")
-                key = Key(str(metadata.get("namespace")), str(metadata.get("name")))
-                found.add(key)
-                if not self._rest.holds(key, frozenset([version(raw), *children.get(uid_of(raw), ())])):
-                    self._queue.add(key)
+            try:
+                await self._list(namespace, found)
+            except GatewayError as error:
+                failure = error
+        if failure is not None:
+            raise failure
         for key in self._known - found:
             self._queue.add(key)
         self._known = found
         self._succeeded()
+
+    async def _list(self, namespace: str | None, found: set[Key]) -> None:
+        # Children first: one that a pass makes meanwhile is then missing, which costs a pass and hides nothing.
+        children = await self._children(namespace)
+        async for raw in self._pages(KIND, namespace):
+            metadata = sub(raw, "metadata")
+            key = Key(str(metadata.get("namespace")), str(metadata.get("name")))
+            found.add(key)
+            if not self._rest.holds(key, frozenset([version(raw), *children.get(uid_of(raw), ())])):
+                self._queue.add(key)
 
     async def _children(self, namespace: str | None) -> dict[str, list[int]]:
         """Versions by the UID of the run that a label names."""

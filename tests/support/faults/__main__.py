@@ -2,6 +2,7 @@
 
 --shard 2/4 runs the second quarter. --journal FILE notes what was done, and a later call with the same file goes on
 from there. SWEEPRUN_FAULTS_COUNT takes that many of the full set instead, chosen by SWEEPRUN_FAULTS_SEED.
+--away SECONDS stops the API server in the middle of a run instead, and then etcd too.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
-from support.control_plane import running
+from support.control_plane import ControlPlane, running
 
+from .absences import absences
 from .campaign import Campaign, Told, campaign
 from .journal import Journal
 from .scenarios import SCENARIOS
@@ -46,7 +48,15 @@ def arguments(given: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--shard", type=Shard.read, default=Shard(1, 1), help="such as 1/4")
     parser.add_argument("--journal", type=Path, help="what was done is noted here, and not done again")
     parser.add_argument("--at-once", type=int, default=AT_ONCE, help="schedules that run side by side")
+    parser.add_argument("--away", type=float, metavar="SECONDS", help="only: a control plane that is away for so long")
     return parser.parse_args(given)
+
+
+async def away(plane: ControlPlane, told: Campaign, seconds: float) -> int:
+    found = [await told.tell(Schedule(one.name), scenario=one) for one in absences(plane, seconds)]
+    for one in found:
+        print(one if one.violations else f"{one.schedule}: {one.seconds:.0f} s, {one.lives} processes, no divergence")
+    return 1 if any(one.violations for one in found) else 0
 
 
 async def main(given: argparse.Namespace) -> int:
@@ -54,6 +64,8 @@ async def main(given: argparse.Namespace) -> int:
     journal = Journal(given.journal)
     with running() as plane:
         async with campaign(plane) as told:
+            if given.away is not None:
+                return await away(plane, told, given.away)
             if not given.schedules and not journal.planned:
                 whole = await chosen(told, seed, int(count) if count else None)
                 journal.plan([schedule for schedule in whole if given.shard.has(schedule)])

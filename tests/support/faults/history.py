@@ -123,7 +123,10 @@ class Historian:
     async def _again(self, kind: str, path: str) -> None:
         """An API server that was started again knows no revision before its start: what changed since the last one
         that was told is seen as one revision of each object."""
-        found = await self._upstream.json("GET", path)
+        async with self._upstream.stream("GET", path) as answer:
+            if answer.status != 200:  # it fills its caches still: asked again
+                return
+            found = await answer.json()
         there = {(one["metadata"]["namespace"], one["metadata"]["name"]): one for one in found["items"]}
         for namespace in self._namespaces.values():
             known = namespace.objects[kind]

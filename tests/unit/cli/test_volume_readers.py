@@ -9,6 +9,7 @@ from support.volume_checkpoints import own_checkpoint
 from sweeprun_cli.adopt import _candidates, _of_candidate
 from sweeprun_cli.advise.volume import Saves, read_saves
 from sweeprun_cli.exits import CommandError
+from sweeprun_operator.core.observation import OwnerState
 from sweeprun_protocol.prepare import Candidate
 
 
@@ -38,17 +39,24 @@ def test_an_incomplete_run_on_the_volume_is_found_with_its_owner(run):
 
 
 @pytest.mark.parametrize(
-    ("owner", "gone", "uid", "cluster", "said"),
+    ("owner", "state", "uid", "cluster", "said"),
     [
-        (OWNER, True, "mine", "local", "yes: its owner is gone"),
-        (OWNER, False, "mine", "local", "no: its owner lives"),
-        (OWNER, False, OWNER.uid, "local", "it is its own"),
-        (OWNER, True, "mine", "other", "yes: its owner is of another cluster"),
-        (OWNER, False, "mine", "other", "no: its owner is of another cluster, and it was silent for less than 15 min"),
-        (None, True, "mine", "local", "yes: nobody claims it"),
+        (OWNER, OwnerState.GONE, "mine", "local", "yes: its owner is gone"),
+        (OWNER, OwnerState.ALIVE, "mine", "local", "no: its owner lives"),
+        (OWNER, OwnerState.ENDING, "mine", "local", "not yet: its owner is gone or has ended, and some of its pods"),
+        (OWNER, OwnerState.ALIVE, OWNER.uid, "local", "it is its own"),
+        (OWNER, OwnerState.GONE, "mine", "other", "yes: its owner is of another cluster"),
+        (
+            OWNER,
+            OwnerState.ALIVE,
+            "mine",
+            "other",
+            "no: its owner is of another cluster, and it was silent for less than 15 min",
+        ),
+        (None, OwnerState.GONE, "mine", "local", "yes: nobody claims it"),
     ],
 )
-def test_each_answer_says_why(owner, gone, uid, cluster, said):
-    row = _of_candidate(Candidate("r", 3, owner, 60), gone, uid, cluster, 900)
+def test_each_answer_says_why(owner, state, uid, cluster, said):
+    row = _of_candidate(Candidate("r", 3, owner, 60), state, uid, cluster, 900)
     assert row[3].startswith(said)
     assert row[2] == "1 min"

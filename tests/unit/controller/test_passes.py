@@ -228,6 +228,16 @@ async def test_a_list_that_failed_is_no_success(gateway):
     assert done == []
 
 
+async def test_a_namespace_that_may_not_be_read_any_more_hides_no_other(gateway):
+    gateway.put("SweepRun", {"metadata": {"name": "y"}}, namespace="third")
+    gateway.fault = lambda method, kind, name: RefusedError("forbidden") if name == "first" else None
+    queue, done = Queue(jitter=lambda: 0.0), []
+    with pytest.raises(RefusedError):
+        await resync(gateway, queue, namespaces=("first", "third"), done=done).once()
+    assert await drain(queue) == ["third/y"]
+    assert done == [], "it is no complete list"
+
+
 class Moving:
     now = 0.0
 
