@@ -97,6 +97,10 @@ bench-scale: install ## the operator with thousands of runs on a real API server
 damage: install ## how much of seeded damage to checkpoints of every format is found, as a table (ARGS=500: more seeds)
 	PYTHONPATH=tests $(BIN)/python -m support.damage $(ARGS)
 
+.PHONY: exactness
+exactness: install ## runs that are killed and resumed end as undisturbed ones, bit for bit, hours (ARGS='--runs 200 --journal FILE': goes on)
+	cd tests && ../$(BIN)/python -m support.exactness $(ARGS)
+
 .PHONY: faults
 faults: install ## every fault at every request of the operator, hours; ARGS=SCHEDULE replays one, ARGS="--shard 1/4 --journal FILE" shares and goes on
 	control_plane=$$(hack/control-plane.sh); PATH="$$control_plane:$$PATH" PYTHONPATH=tests $(BIN)/python -m support.faults $(ARGS)

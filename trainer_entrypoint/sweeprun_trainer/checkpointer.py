@@ -321,7 +321,7 @@ class Checkpointer:
         self._took.append(outcome.seconds)
         self._committed.add(step)
         self._parent = step
-        told: dict[str, Any] = {"step": step, "committed": step}
+        told: dict[str, Any] = {"committed": step}
         self._sender.send(told if waited is None else {**told, "saveSeconds": round(waited, 3)})
         return True
 

@@ -25,8 +25,9 @@ STEP = Metric("sweeprun_trainer_step", "Newest step seen; absent before the firs
 COMMITTED = Metric("sweeprun_trainer_committed_step", "Step of the newest checkpoint that is committed")
 BASE = Metric("sweeprun_trainer_base_step", "Step of the checkpoint that the attempt went on from; absent: step 0")
 FIRST_STEP = Metric("sweeprun_trainer_first_step_seconds", "From the start of the command to its first step, seconds")
+SAVE = Metric("sweeprun_trainer_save_seconds", "How long training waited for the library's newest save, seconds")
 TRACKED = Metric("sweeprun_trainer_tracked", "1 where W&B takes what is logged, 0 where not; absent: nothing is known")
-METRICS = (INFO, EPOCH, STEP, COMMITTED, BASE, FIRST_STEP, TRACKED)
+METRICS = (INFO, EPOCH, STEP, COMMITTED, BASE, FIRST_STEP, SAVE, TRACKED)
 
 
 def metrics_body(place: Place, now: Snapshot) -> bytes:
@@ -41,6 +42,7 @@ def metrics_body(place: Place, now: Snapshot) -> bytes:
         (COMMITTED, now.committed_step),
         (BASE, run.resume_step),
         (FIRST_STEP, now.first_step_seconds),
+        (SAVE, now.save_seconds),
         (TRACKED, None if now.tracked is None else int(now.tracked)),
     )
     for metric, value in values:

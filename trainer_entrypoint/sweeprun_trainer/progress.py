@@ -22,6 +22,8 @@ class Snapshot:
     first_step_seconds: Optional[float]
     """From the entrypoint's start to the first step after the base."""
     completed: bool
+    save_seconds: Optional[float] = None
+    """How long training waited for its newest save, as the library measured it."""
     reports: int = 0
     """How often another step than the one before was reported, back to an earlier one too."""
     tracked: Optional[bool] = None
@@ -50,6 +52,10 @@ class Progress:
         with self._lock:
             self._now = self._with(step, max(step, self._now.committed_step or 0))
 
+    def saved(self, seconds: float) -> None:
+        with self._lock:
+            self._now = replace(self._now, save_seconds=seconds)
+
     def complete(self) -> None:
         with self._lock:
             self._now = replace(self._now, completed=True)
@@ -67,6 +73,9 @@ class Progress:
             self.reached(step)
         if committed is not None:
             self.committed(committed)
+        seconds = fields.optional("saveSeconds", fields.number)
+        if seconds is not None:
+            self.saved(seconds)
         if fields.has("completed") and fields.flag("completed"):
             self.complete()
         tracked = fields.optional("tracked", fields.flag)

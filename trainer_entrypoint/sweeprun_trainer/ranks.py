@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Any, Optional, TypeVar
 
@@ -71,14 +71,14 @@ class Ranks:
         shared: T = values[0]
         return shared
 
-    def any(self, flag: bool) -> bool:
-        """Whether it holds on any rank; cheap enough for every step (one integer)."""
+    def most(self, values: Sequence[int]) -> list[int]:
+        """The highest of each number over all ranks; the cheapest of all."""
         if self._group is None:
-            return flag
-        held = torch.tensor([int(flag)], dtype=torch.int32)
+            return list(values)
+        highest = torch.tensor(values, dtype=torch.int64)
         with self._told():
-            dist.all_reduce(held, op=dist.ReduceOp.MAX, group=self._group)
-        return bool(held.item())
+            dist.all_reduce(highest, op=dist.ReduceOp.MAX, group=self._group)
+        return [int(value) for value in highest.tolist()]
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:

@@ -108,6 +108,7 @@ def progress_body(place: Place, now: Snapshot) -> bytes:
                 "step": now.step,
                 "committedStep": now.committed_step,
                 "firstStepSeconds": now.first_step_seconds,
+                "saveSeconds": now.save_seconds,
                 "completed": now.completed,
                 "tracked": now.tracked,
             }

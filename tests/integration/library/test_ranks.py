@@ -103,6 +103,17 @@ def test_a_rank_that_is_killed_takes_the_others_along_and_leaves_whole_checkpoin
     assert record(attempt.root, 1, "complete.json") is None
 
 
+def test_an_attempt_that_is_over_notices_at_its_next_save_and_leaves(attempt):
+    ranks = attempt.start(steps=100_000)
+    ranks[0].wait_step(7)
+    (attempt.root / "claims").mkdir()
+    (attempt.root / "claims" / "000002.json").write_text("{}")
+    claimed = committed(attempt.root)
+    assert [rank.wait()[0] for rank in ranks] == [ExitCode.FENCED, ExitCode.FENCED]
+    assert committed(attempt.root)[: len(claimed) + 1] == committed(attempt.root), "one that was under way, at most"
+    assert record(attempt.root, 1, "complete.json") is None
+
+
 def test_outside_a_sweeprun_the_same_script_runs(attempt, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     unmanaged = dict.fromkeys(attempt.known.encode(), "")

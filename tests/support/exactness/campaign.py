@@ -12,12 +12,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from support.ranks import Ranks, context
 from support.run_directory import RunDirectory
 from sweeprun_protocol.reasons import Outcome
 
 from .kills import Kill
-from .ranks import Ranks, context
 
+SCRIPT = Path(__file__).with_name("script.py")
 WORLD = 2
 STEPS = 24
 MOST_KILLS = 5
@@ -85,10 +86,14 @@ class Campaign:
         """Everything is drawn from the seed: the kind, where none is given, the kills and the interval of saves."""
         draw = random.Random(seed)
         kind = kind or draw.choice(KINDS)
-        told = Told(seed, kind)
         planned = [Kill.drawn(draw, steps=STEPS, world=WORLD) for _ in range(draw.randint(1, MOST_KILLS))]
+        return self.follow(seed, kind, sorted(planned, key=lambda kill: kill.step), every=draw.randint(1, 6))
+
+    def follow(self, seed: int, kind: Kind, planned: list[Kill], *, every: int, **environ: str) -> Told:
+        """One kill for each attempt, in their order; `environ` for the script."""
+        told = Told(seed, kind)
         expected = self._reference(kind)
-        found = self._ended(told, sorted(planned, key=lambda kill: kill.step), every=draw.randint(1, 6))
+        found = self._ended(told, planned, every=every, environ=environ)
         if not told.divergence and found != expected:
             told.divergence = f"final digests {found}, undisturbed {expected}"
         return told
@@ -97,13 +102,13 @@ class Campaign:
         if kind.reference not in self._references:
             plain = Kind(*kind.reference, background=False)
             told = Told(0, plain)
-            found = self._ended(told, [], every=STEPS)
+            found = self._ended(told, [], every=STEPS, environ={})
             if told.divergence:
                 raise RuntimeError(f"the undisturbed run of {kind} does not end well: {told.divergence}")
             self._references[kind.reference] = found
         return self._references[kind.reference]
 
-    def _ended(self, told: Told, planned: list[Kill], *, every: int) -> list[str]:
+    def _ended(self, told: Told, planned: list[Kill], *, every: int, environ: Mapping[str, str]) -> list[str]:
         """Digests of all ranks at the end."""
         place = Path(tempfile.mkdtemp(dir=self._place))
         run = RunDirectory(place / "volume", slots=tuple(f"worker-{rank}" for rank in range(WORLD)))
@@ -116,7 +121,8 @@ class Campaign:
             if attempts and base is not None:
                 told.resumed.append(base.step)
             kill = planned[attempts] if attempts < len(planned) else None
-            self._attempt(told, run, place, attempts, kill, every=every)
+            given = {**run.environment(grace_seconds=60).encode(), **told.kind.environ(every=every), **environ}
+            self._attempt(told, run, place, attempts, kill, given)
             attempts += 1
             run.prepare()
         digests = [(place / f"digest-{rank}").read_text() for rank in range(WORLD)]
@@ -124,13 +130,12 @@ class Campaign:
         return digests
 
     def _attempt(
-        self, told: Told, run: RunDirectory, place: Path, number: int, kill: Kill | None, *, every: int
+        self, told: Told, run: RunDirectory, place: Path, number: int, kill: Kill | None, given: Mapping[str, str]
     ) -> None:
         for rank in range(WORLD):
             (place / f"seen-{rank}").unlink(missing_ok=True)
-        given = {**run.environment(grace_seconds=60).encode(), **told.kind.environ(every=every)}
-        environs = [self._environ(given, place, number, rank) for rank in range(WORLD)]
-        ranks = Ranks(self._forking, environs, [place / f"log-{number}-{rank}" for rank in range(WORLD)])
+        environ = {**given, "EXACT_PLACE": str(place), "PATH": os.environ["PATH"]}
+        ranks = Ranks(self._forking, SCRIPT, [environ] * WORLD, place=place, name=str(number))
         try:
             if kill is not None and kill.strike(ranks, place, run.checkpoints, world=WORLD):
                 told.kills.append(kill)
@@ -139,17 +144,6 @@ class Campaign:
                 told.divergence = f"attempt {number} hangs: {self._tails(place)}"
         finally:
             ranks.end()
-
-    def _environ(self, given: Mapping[str, str], place: Path, number: int, rank: int) -> dict[str, str]:
-        own = {
-            "RANK": str(rank),
-            "WORLD_SIZE": str(WORLD),
-            "RENDEZVOUS": str(place / f"rendezvous-{number}"),
-            "EXACT_PLACE": str(place),
-            "OMP_NUM_THREADS": "1",
-            "PATH": os.environ["PATH"],
-        }
-        return {**given, **own}
 
     def _tails(self, place: Path) -> str:
         logs = sorted(place.glob("log-*"))[-WORLD:]

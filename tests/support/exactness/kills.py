@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from .ranks import Ranks
+from support.ranks import Ranks
 
 POLL_SECONDS = 0.001
 STOP_SECONDS = 90.0

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from sweeprun_trainer.stop import StopFlag
+from sweeprun_trainer.stop import StopFlag, StopTogether
 
 
 @pytest.fixture
@@ -139,3 +139,60 @@ def test_outside_the_main_thread_it_says_what_to_do():
     thread.start()
     thread.join()
     assert "main thread" in problems[0]
+
+
+class Peers:
+    """Two ranks; the other one is told what we say, and says what it is told to."""
+
+    world = 2
+
+    def __init__(self, *, stop=False, microseconds=0):
+        self.asked = 0
+        self.stop, self.microseconds = stop, microseconds
+
+    def most(self, values):
+        self.asked += 1
+        return [max(values[0], int(self.stop)), max(values[1], self.microseconds)]
+
+
+def calls_until_asked(together, peers):
+    asked, calls = peers.asked, 0
+    while peers.asked == asked:
+        together.should_stop()
+        calls += 1
+    return calls
+
+
+@pytest.mark.parametrize(("slowest", "calls"), [(10_000, 10), (33_000, 3), (100_000, 1), (5_000_000, 1), (100, 32)])
+def test_ranks_ask_each_other_ten_times_a_second_by_the_slowest_of_them(slowest, calls):
+    peers = Peers(microseconds=slowest)
+    together = StopTogether(StopFlag(), peers)
+    assert calls_until_asked(together, peers) == 1
+    together._asked_at = time.monotonic() + 60  # this rank is the faster one
+    assert calls_until_asked(together, peers) == calls
+
+
+def test_the_flag_of_another_rank_is_raised_when_they_have_asked_and_stays():
+    peers = Peers(microseconds=50_000)
+    together = StopTogether(StopFlag(), peers)
+    assert not together.should_stop()
+    peers.stop = True
+    assert [together.should_stop() for _ in range(4)] == [False, True, True, True]
+
+
+def test_a_rank_that_was_told_says_so_when_they_ask():
+    peers, flag = Peers(microseconds=50_000), StopFlag()
+    together = StopTogether(flag, peers)
+    together.should_stop()
+    flag.raise_flag()
+    assert [together.should_stop() for _ in range(2)] == [False, True]
+
+
+def test_the_only_rank_asks_nobody():
+    peers, flag = Peers(), StopFlag()
+    peers.world = 1
+    together = StopTogether(flag, peers)
+    assert not together.should_stop()
+    flag.raise_flag()
+    assert together.should_stop()
+    assert peers.asked == 0

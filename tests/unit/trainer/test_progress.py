@@ -60,6 +60,12 @@ def test_a_commit_is_a_step_reached():
     assert progress.snapshot() == Snapshot(4, 4, 2.0, False)
 
 
+def test_what_a_save_cost_is_kept_and_moves_no_step():
+    progress = Progress(base_step=3)
+    progress.heard({"saveSeconds": 1.5})
+    assert (progress.snapshot().save_seconds, progress.snapshot().step) == (1.5, 3)
+
+
 def test_completion_stays():
     progress = Progress(base_step=None)
     progress.heard({"completed": True})

@@ -14,13 +14,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-SCRIPT = Path(__file__).with_name("script.py")
 PRELOADED = [
-    "sklearn",
-    "sweeprun_trainer.run",
-    "sweeprun_trainer.loader",
-    "sweeprun_trainer.sharded",
     "sweeprun_trainer.dcp_storage",
+    "sweeprun_trainer.loader",
+    "sweeprun_trainer.run",
+    "sweeprun_trainer.sharded",
     "torch.distributed.fsdp",
     "torch.nn.parallel",
     "torch.optim.swa_utils",
@@ -35,7 +33,7 @@ def context() -> Any:
     return forking
 
 
-def run_rank(environ: Mapping[str, str], log: str) -> None:
+def run_rank(script: str, environ: Mapping[str, str], log: str) -> None:
     """The script as the main program of this process, which leads a session of its own."""
     os.setsid()
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -43,19 +41,27 @@ def run_rank(environ: Mapping[str, str], log: str) -> None:
     os.dup2(file, 2)
     os.environ.update(environ)
     try:
-        runpy.run_path(str(SCRIPT), run_name="__main__")
+        runpy.run_path(script, run_name="__main__")
     finally:
         atexit._run_exitfuncs()  # processes of multiprocessing leave without
         sys.stdout.flush()
 
 
 class Ranks:
-    """All ranks of one attempt."""
+    """All ranks of one attempt; each has RANK, WORLD_SIZE and RENDEZVOUS, and a log in `place`."""
 
-    def __init__(self, forking: Any, environs: list[Mapping[str, str]], logs: list[Path]) -> None:
+    def __init__(
+        self, forking: Any, script: Path, environs: list[Mapping[str, str]], *, place: Path, name: str
+    ) -> None:
+        self.logs = [place / f"log-{name}-{rank}" for rank in range(len(environs))]
+        own = {
+            "WORLD_SIZE": str(len(environs)),
+            "RENDEZVOUS": str(place / f"rendezvous-{name}"),
+            "OMP_NUM_THREADS": "1",
+        }
         self._processes = [
-            forking.Process(target=run_rank, args=(dict(environ), str(log)))
-            for environ, log in zip(environs, logs, strict=True)
+            forking.Process(target=run_rank, args=(str(script), {**environ, **own, "RANK": str(rank)}, str(log)))
+            for rank, (environ, log) in enumerate(zip(environs, self.logs, strict=True))
         ]
         for process in self._processes:
             process.start()
@@ -85,6 +91,9 @@ class Ranks:
         for process in self._processes:
             process.join(max(0.0, end - time.monotonic()))
         return self.exit_codes
+
+    def said(self, rank: int) -> str:
+        return self.logs[rank].read_text(errors="replace")
 
     def end(self) -> None:
         for rank, process in enumerate(self._processes):
