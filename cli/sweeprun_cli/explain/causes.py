@@ -108,7 +108,7 @@ START_REASONS: dict[StartReason, Entry] = {
     StartReason.REQUESTED_STEP: Entry("A Retry named the step: the newest checkpoint at or below it is used."),
     StartReason.NOTHING_COMMITTED: Entry(
         "It was interrupted before its first checkpoint: same run, same configuration, from step 0.",
-        "Save earlier or more often: `sweeprun advise RUN`.",
+        "Save earlier or more often (`sweeprun advise RUN`), and into $SWEEPRUN_CHECKPOINT_DIR.",
     ),
     StartReason.RESUME_NEVER: Entry("spec.resume.policy says that it starts at step 0."),
     StartReason.ALL_REFUSED: Entry(
