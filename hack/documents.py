@@ -108,11 +108,19 @@ def main(arguments: list[str]) -> int:
     if arguments not in (["write"], ["check"]):
         print("usage: python hack/documents.py write|check", file=sys.stderr)
         return 2
+    try:
+        return _bring(arguments == ["write"])
+    except UndocumentedError as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+def _bring(write: bool) -> int:
     stale = []
     for path in (ROOT / "docs" / name for name in DOCUMENTS):
         before = path.read_text()
         after = filled(before)
-        if arguments == ["write"]:
+        if write:
             path.write_text(after)
         elif after != before:
             stale.append(str(path.relative_to(ROOT)))

@@ -10,7 +10,7 @@ from support.cluster import Cluster, Raw, RefusedError, eventually
 from support.helm import install, package, uninstall
 from support.manifests import make_sweeprun
 from support.monitoring import definitions
-from support.story import example
+from support.story import example, with_arguments
 
 from .conftest import NAMESPACE, trainer_pods
 
@@ -87,30 +87,27 @@ def test_with_nothing_set_it_serves_its_own_namespace(cluster):
         uninstall(cluster.kubeconfig, namespace=mine.namespace)
 
 
-def test_an_upgrade_to_everything_on_does_not_disturb_a_run(helm, story, undisturbed, cluster, tmp_path):
+def test_a_run_outlives_an_upgrade_and_goes_on_after_the_chart_was_taken_away(
+    helm, story, undisturbed, cluster, tmp_path
+):
+    """One run through all of it: an older chart, everything on, nothing at all while a pod is evicted, back again."""
     for definition in definitions():
         cluster.ensure(definition)
     helm("operator.workers=2", "admission.enabled=false", chart=package(tmp_path, version="0.0.1"))
     assert chart_of(cluster) == "sweeprun-0.0.1"
-    told = story("chart-upgraded").apply(example("library", "chart-upgraded"))
-    told.wait_step(100)
+    told = story("chart-run").apply(with_arguments(example("library", "chart-run"), "--step-seconds=0.3"))
+    told.wait_step(40)
     before = uids(trainer_pods(cluster, told.run))
+
     helm(*EVERYTHING)
     assert chart_of(cluster) != "sweeprun-0.0.1"
-    assert uids(trainer_pods(cluster, told.run)) == before
     forbidden = make_sweeprun("forbidden")
     forbidden["spec"]["template"]["spec"]["pytorchReplicaSpecs"]["Master"]["template"]["spec"]["hostNetwork"] = True
     with pytest.raises(RefusedError, match="hostNetwork"):
         cluster.create(forbidden)
-    status = told.wait_complete()
-    assert (status["counts"]["attempts"], status["counts"]["disruptions"]) == (1, 0)
-    assert told.digest() == undisturbed("library").digest()
+    assert uids(trainer_pods(cluster, told.run)) == before
+    assert told.status["counts"]["attempts"] == 1
 
-
-def test_taken_away_it_leaves_the_runs_and_put_back_it_goes_on_with_them(helm, story, undisturbed, cluster):
-    told = story("chart-gone").apply(example("library", "chart-gone"))
-    told.wait_step(100)
-    before = uids(trainer_pods(cluster, told.run))
     uninstall(cluster.kubeconfig, namespace=SYSTEM)
     for path in OF_THE_CHART:
         names = [one["metadata"]["name"] for one in cluster.call("GET", path)["items"]]
@@ -118,7 +115,9 @@ def test_taken_away_it_leaves_the_runs_and_put_back_it_goes_on_with_them(helm, s
     assert cluster.get("CustomResourceDefinition", "sweepruns.sweeprun.dev")
     assert uids(trainer_pods(cluster, told.run)) == before
     cluster.evict(told.pod("worker-0"))
+
     helm()
     status = told.wait_complete()
-    assert (status["counts"]["attempts"], status["counts"]["resumes"]) == (2, 1)
+    counts = status["counts"]
+    assert (counts["attempts"], counts["resumes"], counts["disruptions"]) == (2, 1, 1)
     assert told.digest() == undisturbed("library").digest()
