@@ -3,7 +3,7 @@ left alone until something says that it is to end now."""
 
 from __future__ import annotations
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from support.manifests import make_template
@@ -71,6 +71,22 @@ def test_a_sequence_of_edits_ends_as_the_final_spec_alone(edits):
         assert edited.manifests[FIRST] is running
     fresh = World().begin().edit(**final)
     assert what_it_is(next_attempt(edited)) == what_it_is(next_attempt(fresh))
+
+
+@given(st.lists(EDITS, max_size=6))
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+def test_a_sequence_of_edits_ends_as_an_object_that_never_was_another(edits):
+    """Made with the final spec at once, begun and disrupted as the edited one was."""
+    final = {}
+    for edit in edits:
+        final |= edit
+    assume(final.get("template") != REFUSED)
+    edited = World().begin()
+    for edit in edits:
+        edited.edit(**edit)
+    found, wanted = what_it_is(next_attempt(edited)), what_it_is(next_attempt(World(**final).begin()))
+    assert found == wanted
+    assert found["attempt"] is not None, "a test of nothing"
 
 
 @given(st.lists(st.sampled_from([True, False]), max_size=5))
