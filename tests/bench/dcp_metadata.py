@@ -3,36 +3,36 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-from sweeprun_volume.formats.dcp import check_tiling
 from sweeprun_volume.formats.dcp_metadata import read_metadata
+from sweeprun_volume.formats.dcp_tiling import check_tiling
+from sweeprun_volume.formats.pickle_memo import Held
 from sweeprun_volume.formats.pickle_tokens import Limits
 
 from .measuring import Bench, Row
 
 ITEMS = 100_000
 SHAPES = {"8 ranks": 8, "1 rank": 1}
-_MEMORY = """
+ROWS, COLUMNS = 8, 8
+"""Of each item."""
+_CHECK = """
 import sys
-from sweeprun_volume.formats.dcp_metadata import read_metadata
-from sweeprun_volume.formats.pickle_tokens import Limits
+from bench.own_manifest import full
+from sweeprun_volume import prepare
+from sweeprun_volume.formats.dcp import DcpFormat
 
-
-def peak():
-    with open("/proc/self/status") as status:
-        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
-
-
-data = open(sys.argv[1], "rb").read()
-before = peak()
-saved = read_metadata(data, ".metadata", Limits())
-print(peak() - before)
+DcpFormat().check(full(sys.argv[1]), sys.argv[2], step=1, epoch=0)
+with open("/proc/self/status") as status:
+    print(next(int(line.split()[1]) for line in status if line.startswith("VmHWM")))
 """
 
 
@@ -41,17 +41,22 @@ def measure(bench: Bench) -> Iterator[Row]:
         yield Row.skipped("metadata of DCP", "torch is not installed")
         return
     for name, ranks in SHAPES.items():
-        data = pickle.dumps(_metadata(ITEMS // ranks, ranks))
+        item = _item()
+        metadata = _metadata(ITEMS // ranks, ranks, len(item))
+        data = pickle.dumps(metadata)
         found = bench.ratio(lambda data=data: _judge(data), lambda data=data: pickle.loads(data))
         text = f"judging {ITEMS:,} items of DCP, {name}, times unpickling them"
         yield Row.at_most(text, 1 / found.speedup, 2, "times", f"{len(data) / 1e6:.0f} MB, {_seconds(found)}")
-        path = bench.place / f"{ranks}.metadata"
-        path.write_bytes(data)
-        yield Row.at_most(f"memory for {ITEMS:,} items of DCP, {name}", _memory(str(path)), 60, "MiB")
+        checkpoint = bench.place / f"step-{ranks}"
+        _write(checkpoint, data, item, ranks)
+        size = sum(path.stat().st_size for path in checkpoint.iterdir())
+        text = f"memory of prepare for {ITEMS:,} items of DCP, {name}"
+        yield Row.at_most(text, _memory(checkpoint), 60, "MiB", f"all of the process, {size / 1e6:.0f} MB read")
+        shutil.rmtree(checkpoint)
 
 
 def _judge(data: bytes) -> None:
-    check_tiling([read_metadata(data, ".metadata", Limits())])
+    check_tiling([read_metadata(Held(data), ".metadata", Limits())])
 
 
 def _seconds(found: Any) -> str:
@@ -59,14 +64,32 @@ def _seconds(found: Any) -> str:
     return f"best {ours:.2f} and {theirs:.2f} s of a processor"
 
 
-def _memory(path: str) -> float:
+def _memory(checkpoint: Path) -> float:
+    """Peak of a process that checks it as prepare does."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-c", _MEMORY, path]
+    command = [sys.executable, "-c", _CHECK, str(checkpoint.parent), checkpoint.name]
     done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
     return int(done.stdout) / 1024
 
 
-def _metadata(keys: int, ranks: int) -> Any:
+def _item() -> bytes:
+    import torch
+
+    stream = io.BytesIO()
+    torch.save(torch.zeros(ROWS, COLUMNS, dtype=torch.bfloat16), stream)
+    return stream.getvalue()
+
+
+def _write(checkpoint: Path, metadata: bytes, item: bytes, ranks: int) -> None:
+    checkpoint.mkdir()
+    (checkpoint / ".metadata").write_bytes(metadata)
+    for rank in range(ranks):
+        with (checkpoint / f"__{rank}_0.distcp").open("wb") as shard:
+            for _ in range(ITEMS // ranks):
+                shard.write(item)
+
+
+def _metadata(keys: int, ranks: int, length: int) -> Any:
     """Of tensors that are cut in `ranks` rows, as fully_shard cuts them; nothing of them exists."""
     import torch
     from torch.distributed.checkpoint.filesystem import _StorageInfo
@@ -80,13 +103,12 @@ def _metadata(keys: int, ranks: int) -> Any:
 
     tensors, paths, places = {}, {}, {}
     files = [f"__{rank}_0.distcp" for rank in range(ranks)]
-    length = 64 * 128 * 2 + 1300
     for key in range(keys):
         name = f"model.layers.{key}.attention.wq.weight"
-        cuts = [torch.Size([rank * 64, 0]) for rank in range(ranks)]
-        chunks = [ChunkStorageMetadata(cut, torch.Size([64, 128])) for cut in cuts]
+        cuts = [torch.Size([rank * ROWS, 0]) for rank in range(ranks)]
+        chunks = [ChunkStorageMetadata(cut, torch.Size([ROWS, COLUMNS])) for cut in cuts]
         properties = TensorProperties(dtype=torch.bfloat16)
-        tensors[name] = TensorStorageMetadata(properties, torch.Size([ranks * 64, 128]), chunks)
+        tensors[name] = TensorStorageMetadata(properties, torch.Size([ranks * ROWS, COLUMNS]), chunks)
         paths[name] = ("model", f"layers.{key}.attention.wq.weight")
         for rank, cut in enumerate(cuts):
             places[MetadataIndex(name, cut, rank)] = _StorageInfo(files[rank], key * length, length)

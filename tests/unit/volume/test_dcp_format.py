@@ -9,6 +9,7 @@ import pickle
 import random
 import re
 import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.distributed.checkpoint.filesystem import _StorageInfo
-from torch.distributed.checkpoint.metadata import ChunkStorageMetadata, MetadataIndex
+from torch.distributed.checkpoint.metadata import (
+    ChunkStorageMetadata,
+    Metadata,
+    MetadataIndex,
+    TensorProperties,
+    TensorStorageMetadata,
+)
 
 from support.dcp_checkpoints import REAL, copied, metadata_of, rewrite_metadata, write_dcp_samples
 from support.volume_checkpoints import context_at, flip, saved, zero
@@ -24,8 +31,11 @@ from sweeprun_protocol.reasons import Format, Level, Outcome, RefusalReason
 from sweeprun_volume.errors import OutOfTimeError
 from sweeprun_volume.formats import Context, Refused, Sighting, dcp, dcp_items, dcp_metadata
 from sweeprun_volume.formats.dcp import DcpFormat, plan_directory
-from sweeprun_volume.formats.dcp_metadata import Corners, read_metadata
+from sweeprun_volume.formats.dcp_metadata import read_metadata
+from sweeprun_volume.formats.dcp_tiling import Corners
+from sweeprun_volume.formats.pickle_memo import Held
 from sweeprun_volume.formats.pickle_tokens import Limits
+from sweeprun_volume.formats.zip_directory import Source
 from sweeprun_volume.operations import Entry, Volume
 
 LEVELS = (Level.FULL, Level.FAST)
@@ -548,7 +558,83 @@ def test_changed_metadata_ends_in_a_verdict_and_nothing_else(name, samples, tmp_
 @given(st.binary(max_size=200))
 def test_any_bytes_for_metadata_are_refused(data):
     with pytest.raises(Refused):
-        read_metadata(b"\x80\x04" + data, ".metadata", Limits())
+        read_metadata(Held(b"\x80\x04" + data), ".metadata", Limits())
+
+
+class Changing:
+    """Metadata that somebody writes while it is read."""
+
+    def __init__(self, monkeypatch, path):
+        read, self.reads = Source.read, 0
+
+        def reading(source, offset, size):
+            if source.path.endswith(path.name):
+                self.reads += 1
+                if self.reads == 2:
+                    data = path.read_bytes()
+                    path.write_bytes(data[:200] + bytes(len(data) - 200))
+                    os.utime(path, ns=(1, 1))
+            return read(source, offset, size)
+
+        monkeypatch.setattr(Source, "read", reading)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_metadata_that_changes_between_its_two_readings_is_no_damage(level, samples, tmp_path, monkeypatch):
+    checkpoint = copied(samples, "plain", tmp_path)
+    changing = Changing(monkeypatch, checkpoint / ".metadata")
+    assert refusal(checkpoint, level=level).reason is RefusalReason.CHANGED
+    assert changing.reads >= 2
+
+
+def test_the_order_in_which_metadata_tells_does_not_matter(samples, tmp_path):
+    checkpoint = copied(samples, "ranks-4", tmp_path)
+    whole = check(checkpoint)
+
+    def turn(metadata):
+        fields = dict(reversed(metadata.__dict__.items()))
+        fields["storage_data"] = dict(reversed(metadata.storage_data.items()))
+        metadata.__dict__.clear()
+        metadata.__dict__.update(fields)
+
+    rewrite_metadata(checkpoint, turn)
+    assert list(metadata_of(checkpoint).__dict__)[-1] == "state_dict_metadata"
+    turned = check(checkpoint)
+    assert (turned.bytes, turned.note, turned.world_size) == (whole.bytes, whole.note, whole.world_size)
+    rewrite_metadata(checkpoint, _forget_one)
+    assert refusal(checkpoint).reason is RefusalReason.STRUCTURE
+
+
+def _forget_one(metadata):
+    del metadata.storage_data[next(iter(metadata.storage_data))]
+
+
+def test_the_memory_for_metadata_is_small_beside_what_unpickling_takes():
+    """A tenth: names and numbers of each item."""
+    metadata = many_items(5000)
+    data = pickle.dumps(metadata)
+    del metadata
+    used = []
+    for act in (lambda: read_metadata(Held(data), ".metadata", Limits()), lambda: pickle.loads(data)):
+        act()
+        tracemalloc.start()
+        kept = act()
+        used.append((tracemalloc.get_traced_memory()[0], tracemalloc.get_traced_memory()[1]))
+        del kept
+        tracemalloc.stop()
+    (kept, peak), (other, _) = used
+    assert kept < other / 5
+    assert peak < other / 2
+
+
+def many_items(count):
+    tensors, places = {}, {}
+    for number in range(count):
+        key = f"model.layers.{number}.attention.wq.weight"
+        chunk = ChunkStorageMetadata(torch.Size([0, 0]), torch.Size([8, 8]))
+        tensors[key] = TensorStorageMetadata(TensorProperties(torch.float32), torch.Size([8, 8]), [chunk])
+        places[MetadataIndex(key, chunk.offsets, 0)] = _StorageInfo("__0_0.distcp", number * 500, 500)
+    return Metadata(tensors, {key: (key,) for key in tensors}, places)
 
 
 # -- tiling ------------------------------------------------------------------------------------------------------------

@@ -9,13 +9,16 @@ import os
 import pickle
 import random
 import time
+import tracemalloc
 from dataclasses import dataclass
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sweeprun_volume.formats import pickle_tokens
+from sweeprun_volume.formats import pickle_machine, pickle_memo
+from sweeprun_volume.formats.pickle_machine import tokenise, tokenise_in_portions
+from sweeprun_volume.formats.pickle_memo import Held
 from sweeprun_volume.formats.pickle_tokens import (
     BYTEARRAY,
     DICT,
@@ -32,7 +35,6 @@ from sweeprun_volume.formats.pickle_tokens import (
     TooLargeError,
     items_of,
     pairs_of,
-    tokenise,
 )
 
 PROTOCOLS = (2, 3, 4, 5)
@@ -87,6 +89,39 @@ VALUES = st.recursive(
 @example([b"x" * 70_000, "y" * 70_000, bytearray(70_000)], 5)
 def test_what_is_written_is_read(value, protocol):
     assert plain(read(pickle.dumps(value, protocol))) == value
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_what_is_asked_for_again_after_many_parts_is_told(protocol):
+    parts = [(str(number), [number]) for number in range(2000)]
+    value = {"first": parts, "again": parts[::-7]}
+    told = read(pickle.dumps(value, protocol))
+    assert plain(told) == value
+    first, again = (items_of(item) for _, item in pairs_of(told))
+    assert [id(part) for part in again] == [id(part) for part in first[::-7]]
+
+
+@pytest.fixture
+def small_windows(monkeypatch):
+    monkeypatch.setattr(pickle_memo, "WINDOW", 50)
+    monkeypatch.setattr(pickle_machine, "SEGMENT", 70)
+    monkeypatch.setattr(pickle_machine, "MARGIN", pickle_machine.MAX_NAME + 300)
+
+
+@pytest.mark.usefixtures("small_windows")
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("length", [10, 1000, 1390, 1400, 1410, 10_000])
+def test_a_text_may_end_in_any_window(length, protocol):
+    value = [["j" * 300, "x" * length, b"y" * length, number, Point] for number in range(400)]
+    value += value[:50]
+    assert repr(read(pickle.dumps(value, protocol))) == repr(tokens_in_one_window(value, protocol))
+
+
+def tokens_in_one_window(value, protocol):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pickle_memo, "WINDOW", 1 << 30)
+        patch.setattr(pickle_machine, "SEGMENT", 1 << 30)
+        return read(pickle.dumps(value, protocol))
 
 
 @dataclass
@@ -150,6 +185,55 @@ def test_what_is_no_list_or_dict_has_no_items():
     assert items_of(read(pickle.dumps({}))) is None
     assert pairs_of(read(pickle.dumps([]))) is None
     assert items_of("text") is None
+
+
+# -- in portions -------------------------------------------------------------------------------------------------------
+
+
+class Taker:
+    def __init__(self):
+        self.taken = {}
+
+    def take(self, name, holder, items):
+        pairs, first = self.taken.setdefault(name, ([], holder))
+        assert first is holder
+        pairs += zip(items[::2], items[1::2], strict=True)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("count", [0, 1, 2, 1000, 1001, 3500])
+def test_items_of_the_outermost_dicts_come_in_portions_and_all_of_them(protocol, count):
+    items = {f"key {number}": Point(number, {"inner": {number: [number]}}) for number in range(count)}
+    value = Point({"not": {"outermost": 1}}, {**items})
+    value.more = {key: key for key in items}
+    taker = Taker()
+    told = tokenise_in_portions(Held(pickle.dumps(value, protocol)), taker.take, limits=Limits())
+    state = dict(pairs_of(told[2]))
+    assert set(taker.taken) == {"x"} | ({"y", "more"} if count else set())
+    for name, (pairs, holder) in taker.taken.items():
+        assert state[name] is holder
+        assert not list(pairs_of(holder))
+        assert len(pairs) == len(getattr(value, name))
+    if count:
+        for (key, item), (again, same) in zip(taker.taken["y"][0], taker.taken["more"][0], strict=True):
+            assert key is again is same
+            assert plain_state(item) == {"x": items[key].x, "y": items[key].y}
+
+
+def plain_state(item):
+    return {key: plain(value) for key, value in pairs_of(item[2])}
+
+
+def test_what_was_taken_leaves_no_trace_in_memory():
+    """Ten times the items, and no more memory."""
+    peaks = []
+    for count in (2000, 20_000):
+        data = pickle.dumps({"items": {number: Point([number], {"x": (number,)}) for number in range(count)}})
+        tracemalloc.start()
+        tokenise_in_portions(Held(data), lambda *_: None, limits=Limits())
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.3 * peaks[0] + len(data) / 20
 
 
 class Malicious:
@@ -242,7 +326,7 @@ TOO_LARGE = {
 
 @pytest.mark.parametrize(("data", "limits"), TOO_LARGE.values(), ids=TOO_LARGE.keys())
 def test_what_exceeds_a_bound_is_too_large(data, limits, monkeypatch):
-    monkeypatch.setattr(pickle_tokens, "SEGMENT", 500)
+    monkeypatch.setattr(pickle_machine, "SEGMENT", 500)
     with pytest.raises(TooLargeError):
         read(data, **limits)
     if limits:

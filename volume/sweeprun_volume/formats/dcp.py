@@ -22,7 +22,9 @@ from . import Checked, Context, Recognised, Refused, Sighting
 from .chunks import Plan
 from .contents import read_contents
 from .dcp_items import ItemSpans, read_items
-from .dcp_metadata import MAX_ITEMS, Corners, Interval, Saved, Tensor, read_metadata, shown
+from .dcp_metadata import MAX_ITEMS, read_metadata
+from .dcp_saved import Interval, Intervals, Saved, shown
+from .dcp_tiling import check_tiling
 from .pickle_tokens import Limits
 from .torch_zip import SUFFIXES, plan_file, step_in_name
 from .tree import require_text, walk_files
@@ -168,22 +170,31 @@ class _Directory:
             with self._context.volume.open_file(path) as (descriptor, facts):
                 if facts.size != self._files[name].size:
                     self._refuse(RefusalReason.CHANGED, "changed while it was looked at", name)
-                data = Source(self._context.volume, descriptor, path, facts.size).read(0, facts.size)
-            saves.append(read_metadata(data, self._prefix + name, limits))
+                source = Source(self._context.volume, descriptor, path, facts.size)
+                try:
+                    saves.append(read_metadata(source, self._prefix + name, limits))
+                finally:  # it is read twice: what contradicts itself may be two
+                    self._require_unchanged(name)
             if sum(saved.items for saved in saves) > MAX_ITEMS:
                 self._refuse(RefusalReason.LIMIT_EXCEEDED, f"more than {MAX_ITEMS} items", name)
         return saves
 
-    def _check_files(self, saves: Sequence[Saved]) -> dict[str, list[Interval]]:
+    def _require_unchanged(self, name: str) -> None:
+        found, before = self._context.volume.facts(posixpath.join(self._place, name)), self._files[name]
+        if found is None or (found.size, found.mtime_ns) != (before.size, before.mtime_ns):
+            self._refuse(RefusalReason.CHANGED, "changed while it was looked at", name)
+
+    def _check_files(self, saves: Sequence[Saved]) -> dict[str, Intervals]:
         """Every named byte is there, and no other. Intervals by file, in order."""
-        files: dict[str, list[Interval]] = {}
+        files: dict[str, Intervals] = {}
         for saved in saves:
             for name, intervals in saved.files.items():
-                files.setdefault(name, []).extend(intervals)
+                if files.setdefault(name, intervals) is not intervals:
+                    files[name].extend(intervals)
         for name in sorted(files):
             if name not in self._files:
                 self._refuse(RefusalReason.FILE_MISSING, "named by the metadata and not there", shown(name))
-            files[name].sort(key=lambda interval: interval.offset)
+            files[name].sort()
             self._check_intervals(name, files[name])
         for name, facts in sorted(self._files.items()):
             # a rank, or a thread of its writer, that has nothing to save leaves an empty file
@@ -234,29 +245,8 @@ class _Directory:
     def _is_resumable(self, saves: Sequence[Saved]) -> bool:
         if any(name.endswith(SUFFIXES) for name in self._files):
             return True
-        return any(saved.others or any(map(_STATE.search, saved.tensors)) for saved in saves)
+        return any(saved.has_others or any(map(_STATE.search, saved.tensors)) for saved in saves)
 
     def _refuse(self, reason: RefusalReason, text: str, name: str, *, offset: Optional[int] = None) -> NoReturn:
         full = self._prefix + name
         raise Refused(reason, f"{full}: {text}", entry=full, offset=offset)
-
-
-def check_tiling(saves: Sequence[Saved]) -> None:
-    """Chunks of every tensor cover its shape. Ranks that saved on their own have parts of one tensor, or one each."""
-    corners = Corners()
-    tensors: dict[str, list[Tensor]] = {}
-    for saved in saves:
-        for key, tensor in saved.tensors.items():
-            tensors.setdefault(key, []).append(tensor)
-    for key, parts in tensors.items():
-        for tensor in _joined(parts):
-            if not corners.tiles(tensor.shape, tensor.chunks):
-                text = f"the chunks of {shown(key)} leave holes, overlap or lie outside of its shape"
-                raise Refused(RefusalReason.STRUCTURE, f"{text} {list(tensor.shape)}")
-
-
-def _joined(parts: list[Tensor]) -> list[Tensor]:
-    if len(parts) == 1 or len({part.shape for part in parts}) > 1:
-        return parts
-    chunks = list(dict.fromkeys(chunk for part in parts for chunk in part.chunks))
-    return [Tensor(parts[0].dtype, parts[0].shape, chunks)]

@@ -11,7 +11,7 @@ from sweeprun_protocol.reasons import RefusalReason
 
 from . import Refused
 from .chunks import Span
-from .dcp_metadata import Interval, shown
+from .dcp_saved import Interval, shown
 from .zip_directory import Source, read_directory
 
 MAX_SPANS = 16_000_000

@@ -8,7 +8,8 @@ from typing import Optional
 
 from sweeprun_protocol.layout import MAX_STEP
 
-from .pickle_tokens import DICT, FIRST, Global, Limits, PickleError, Value, items_of, tokenise
+from .pickle_machine import tokenise
+from .pickle_tokens import DICT, FIRST, Global, Limits, PickleError, Value, items_of
 
 MAX_PICKLE_BYTES = 4 << 20
 """A larger one, of more than 35,000 tensors, is not looked into. Measured: 45 us and 700 bytes of memory a tensor."""
