@@ -15,7 +15,7 @@ from sweeprun_volume.clock import Clock, Deadline
 from sweeprun_volume.forked import may_fork
 from sweeprun_volume.formats import Context
 from sweeprun_volume.formats.chunks import Plan
-from sweeprun_volume.formats.contents import _threads, read_contents
+from sweeprun_volume.formats.contents import read_contents, threads_for
 from sweeprun_volume.formats.own import OwnFormat
 from sweeprun_volume.hashing import PIECE_BYTES, aligned_buffer
 from sweeprun_volume.operations import Volume
@@ -31,7 +31,7 @@ def measure(bench: Bench) -> Iterator[Row]:
     context = full(bench.place)
     path = write_checkpoint(context, step=1, size=size)
     files = sorted((bench.place / path).glob("*.pt"))
-    threads = _threads([_plan(file, bench.place, bench.place) for file in files])
+    threads = threads_for([_plan(file, bench.place, bench.place) for file in files])
     judge = partial(OwnFormat().check, context, path, step=1, epoch=1)
     read = partial(read_plainly, files, threads=threads)
     found = bench.ratio(judge, read)

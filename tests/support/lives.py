@@ -1,7 +1,7 @@
 """Lives of sweeps on one volume: operators, prepares, pods and zombies, interleaved call by call, and what must hold.
 
-Every actor is a thread that waits for its turn before each call that changes names or looks at one. The world knows by
-itself what was committed, what is whole, and who was gone when; from that it judges what stands on the volume.
+The world knows by itself what was committed, what is whole, and who was gone when; from that it judges what stands on
+the volume.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from sweeprun_protocol.layout import MANIFEST, RunLayout, staging_name, step_name
+from sweeprun_protocol.layout import EPOCH_PLACEHOLDER, MANIFEST, RunLayout, staging_name, step_name
 from sweeprun_protocol.prepare import PrepareReport, PrepareRequest
 from sweeprun_protocol.reasons import AdoptionScope, OnNoValidCheckpoint, Outcome
 from sweeprun_protocol.records import Claim, Decision, EndRecord, Owner, StartRecord
@@ -29,84 +28,12 @@ from sweeprun_volume.operations import Volume
 from sweeprun_volume.prepare import prepare
 from sweeprun_volume.records_io import publish_record
 
-from .volume_checkpoints import CONTENT, manifest_of
-from .volume_crash import DiedError
+from .network_cache import NetworkFileSystem
+from .turns import Actor, Turns
+from .volume_checkpoints import CONTENT, flip, manifest_of, saved
 from .volume_sweep import SLOTS, adopting, clock_without_waiting, make_request
 
 BEGAN = frozenset({Outcome.RESUME, Outcome.RESTART, Outcome.FRESH})
-
-
-class Turns:
-    """Stands in for `os` in sweeprun_volume.operations: an actor waits before a call until it is its turn."""
-
-    STOPS = frozenset({"stat", "scandir", "link", "rename", "mkdir", "unlink", "rmdir"})
-
-    def __init__(self, linked: Callable[[str], None], below: Any = os) -> None:
-        self._linked = linked
-        self._below = below
-        self._mine = threading.local()
-
-    def take(self, actor: Actor) -> None:
-        self._mine.actor = actor
-
-    def wait(self) -> None:
-        actor = getattr(self._mine, "actor", None)
-        if actor is not None:
-            actor.wait()
-
-    def __getattr__(self, name: str) -> Any:
-        call = getattr(self._below, name)
-        if name not in self.STOPS:
-            return call
-
-        def waiting(*arguments: Any, **options: Any) -> Any:
-            self.wait()
-            found = call(*arguments, **options)
-            if name == "link":
-                self._linked(os.path.join(os.readlink(f"/proc/self/fd/{options['dst_dir_fd']}"), arguments[1]))
-            return found
-
-        return waiting
-
-
-class Actor:
-    """Something that acts on the volume, one call at a time."""
-
-    def __init__(self, turns: Turns, name: str, act: Callable[[], None]) -> None:
-        self.name = name
-        self.over = False
-        self.error: BaseException | None = None
-        self._doomed = False
-        self._go, self._done = threading.Semaphore(0), threading.Semaphore(0)
-        self._turns, self._act = turns, act
-        threading.Thread(target=self._live, name=name, daemon=True).start()
-
-    def step(self) -> None:
-        self._go.release()
-        self._done.acquire()
-
-    def die(self) -> None:
-        self._doomed = True
-        self.step()
-
-    def wait(self) -> None:
-        self._done.release()
-        self._go.acquire()
-        if self._doomed:
-            raise DiedError(self.name)
-
-    def _live(self) -> None:
-        self._turns.take(self)
-        self._go.acquire()
-        try:
-            if not self._doomed:
-                self._act()
-        except DiedError:
-            pass
-        except BaseException as error:  # noqa: BLE001 - told to the one who plays
-            self.error = error
-        self.over = True
-        self._done.release()
 
 
 @dataclass
@@ -116,6 +43,8 @@ class Attempt:
     run_id: str
     epoch: int
     step: int
+    drained: bool = False
+    """Whether all of them are confirmed to be gone, where writers of one directory are told apart by nothing else."""
 
 
 @dataclass
@@ -146,6 +75,9 @@ class World:
     root: Path
     seed: int
     below: Any = os
+    """What holds the volume: a NetworkFileSystem, whose clients are three nodes."""
+    checkpoints: str = "checkpoints"
+    """Directory; any but this one is written into by a script with torch.save, over what lies there."""
     turn: int = 0
     operators: list[Operator] = field(default_factory=list)
     attempts: list[Attempt] = field(default_factory=list)
@@ -163,6 +95,7 @@ class World:
         self.turns = Turns(self._linked, self.below)
         self._patch = pytest.MonkeyPatch()
         self._made = 0
+        self._times = itertools.count(1_700_000_000)
         self.create(0)
 
     def __enter__(self) -> World:
@@ -200,6 +133,8 @@ class World:
             self._ask(operator, number)
 
     def _ask(self, operator: Operator, number: int) -> None:
+        if self._is_foreign and EPOCH_PLACEHOLDER not in self.checkpoints:
+            self._drain()
         again = operator.request is not None and operator.report is None and number % 3 == 0
         if not again:
             operator.request = self._request(operator, number)
@@ -209,6 +144,16 @@ class World:
         assert request is not None
         self.requests[request.owner.uid, request.prepare] = request
         self._start(f"prepare {request.prepare} of {request.owner.uid}", lambda: self._prepare(operator, request))
+
+    @property
+    def _is_foreign(self) -> bool:
+        return self.checkpoints != "checkpoints"
+
+    def _drain(self) -> None:
+        for attempt in self.attempts:
+            attempt.drained = True
+        for actor in [actor for actor in self._living() if actor.name.startswith("commit")]:
+            actor.die()
 
     def live(self, number: int) -> None:
         """An attempt as it should be: prepared, then some commits."""
@@ -226,10 +171,11 @@ class World:
 
     def commit(self, number: int) -> None:
         attempt = self._attempt(number)
-        if attempt is not None:
+        if attempt is not None and not attempt.drained:
             attempt.step += 10
             step = attempt.step
-            self._start(f"commit {step} of {attempt.epoch}", lambda: self._commit(attempt, step))
+            commit = self._save if self._is_foreign else self._commit
+            self._start(f"commit {step} of {attempt.epoch}", lambda: commit(attempt, step))
 
     def end(self, number: int) -> None:
         """Every slot ends well, or one is told to stop."""
@@ -243,7 +189,11 @@ class World:
         if fitting:
             commit = fitting[number % len(fitting)]
             commit.damaged = True
-            (commit.path / "model.pt").write_bytes(b"torn")
+            if self._is_foreign:
+                data = commit.path.read_bytes()
+                commit.path.write_bytes(flip(data, len(data) // 2))
+            else:
+                (commit.path / "model.pt").write_bytes(b"torn")
 
     def kill(self, number: int) -> None:
         living = self._living()
@@ -255,6 +205,8 @@ class World:
             living = self._living()
             if not living:
                 return
+            if isinstance(self.below, NetworkFileSystem):
+                self.below.now += self.random.choice((0, 1, 20, 70))
             actor = self.random.choice(living)
             for _ in range(self.random.choice((1, 1, 2, 5, 20, 100))):
                 if not actor.over:
@@ -272,7 +224,7 @@ class World:
         return self.actors
 
     def _start(self, name: str, act: Callable[[], None]) -> None:
-        self.actors.append(Actor(self.turns, name, act))
+        self.actors.append(Actor(self.turns, name, act, node=self.random.choice("abc")))
 
     def _alive(self, number: int) -> Operator | None:
         alive = [item for item in self.operators if item.owner.uid not in self.gone]
@@ -301,6 +253,7 @@ class World:
             on_no_valid_checkpoint=(OnNoValidCheckpoint.NEW_RUN, OnNoValidCheckpoint.RESTART_RUN)[number % 2],
             from_step=number % 50 if number % 5 == 0 and known is not None else None,
             resume=number % 13 != 0,
+            checkpoint_directory=self.checkpoints,
         )
         if known is None:
             return request
@@ -314,7 +267,8 @@ class World:
         )
 
     def _prepare(self, operator: Operator, request: PrepareRequest) -> None:
-        report = prepare(Volume(str(self.root)), request, clock=clock_without_waiting())
+        clock = self.below.clock() if isinstance(self.below, NetworkFileSystem) else clock_without_waiting()
+        report = prepare(Volume(str(self.root)), request, clock=clock)
         self.reports.append((request, report))
         if operator.request is not request or operator.owner.uid in self.gone:
             return
@@ -354,6 +308,21 @@ class World:
                 commit.told = self.turn
         except (VolumeError, UnsafeEntryError, FileNotFoundError):
             return  # somebody swept the staging directory away: this attempt is over
+
+    def _save(self, attempt: Attempt, step: int) -> None:
+        """As a script does it: not at once, and over what lies there."""
+        directory = self.checkpoints.replace(EPOCH_PLACEHOLDER, str(attempt.epoch))
+        path = self.directory(attempt.run_id) / directory / f"step-{step}.pt"
+        data = saved({"step": step, "epoch": attempt.epoch, "optimizer": 1})
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for commit in self.commits.values():
+            commit.damaged |= commit.path == path
+        commit = self.commits[attempt.run_id, step, attempt.epoch] = Commit(path, damaged=True)
+        path.write_bytes(data[: len(data) // 2])
+        self.turns.wait()
+        path.write_bytes(data)
+        os.utime(path, (next(self._times),) * 2)  # file systems here tell no times apart that are 4 ms from each other
+        commit.damaged, commit.told = False, self.turn
 
     def _end(self, attempt: Attempt, *, good: bool) -> None:
         volume, layout, epoch = self._run_volume(attempt), RunLayout(""), attempt.epoch

@@ -74,6 +74,10 @@ class NetworkFileSystem:
     def __exit__(self, *_: object) -> None:
         self._patch.undo()
 
+    def act_as(self, name: str) -> None:
+        """Calls from now on are this client's."""
+        self._acting = self._clients.setdefault(name, Client())
+
     @contextmanager
     def as_client(self, name: str) -> Iterator[None]:
         before, self._acting = self._acting, self._clients.setdefault(name, Client())

@@ -7,6 +7,7 @@ import os
 import threading
 import tracemalloc
 import zlib
+from dataclasses import replace
 
 import pytest
 import xxhash
@@ -38,7 +39,7 @@ def _small_chunks(monkeypatch):
 
 @pytest.fixture(params=[1, 2, 4])
 def threads(request, monkeypatch):
-    monkeypatch.setattr(contents, "_threads", lambda plans: request.param)
+    monkeypatch.setattr(contents, "threads_for", lambda plans: request.param)
     return request.param
 
 
@@ -141,7 +142,7 @@ def test_an_empty_file_may_hold_an_empty_span(tmp_path):
     skipped=st.integers(0, 2),
 )
 def test_a_flipped_bit_is_found_exactly_where_a_span_covers_it(tmp_path, monkeypatch, cuts, at, threads, skipped):
-    monkeypatch.setattr(contents, "_threads", lambda plans: threads)
+    monkeypatch.setattr(contents, "threads_for", lambda plans: threads)
     borders = [0, *sorted(cuts), len(DATA)]
     spans = [span(one, other - one) for one, other in itertools.pairwise(borders)][skipped:]
     damaged = plan(tmp_path, "a", DATA, spans=spans, written=flip(DATA, at))
@@ -151,6 +152,31 @@ def test_a_flipped_bit_is_found_exactly_where_a_span_covers_it(tmp_path, monkeyp
     else:
         found = refusal(context_at(tmp_path), [damaged])
         assert (found.reason, found.offset) == (RefusalReason.CRC_MISMATCH, owner.offset)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    cuts=st.lists(st.integers(0, len(DATA)), max_size=12),
+    at=st.integers(0, len(DATA) - 1),
+    kept=st.lists(st.booleans(), min_size=13, max_size=13),
+)
+def test_a_flipped_bit_is_found_anywhere_once_the_file_was_read_whole(tmp_path, cuts, at, kept):
+    borders = [0, *sorted(cuts), len(DATA)]
+    every = [span(one, other - one) for one, other in itertools.pairwise(borders)]
+    spans = [item for item, keep in zip(every, kept, strict=False) if keep]
+    context = context_at(tmp_path)
+    known = replace(context, known=read_contents(context, [plan(tmp_path, "a", DATA, spans=spans)]))
+    read_contents(known, [plan(tmp_path, "a", DATA, spans=spans)])
+    covered = any(item.offset <= at < item.offset + item.size for item in spans)
+    reason = RefusalReason.CRC_MISMATCH if covered else RefusalReason.DIGEST_MISMATCH
+    assert refusal(known, [plan(tmp_path, "a", DATA, spans=spans, written=flip(DATA, at))]).reason is reason
+
+
+def test_the_digests_are_those_of_the_bytes_that_no_span_has(tmp_path, threads):
+    spans = [span(10, 90), span(CHUNK - 5, CHUNK + 10)]
+    found = read_contents(context_at(tmp_path), [plan(tmp_path, "a", DATA, spans=spans)])
+    rest = [DATA[:10] + DATA[100 : CHUNK - 5], b"", DATA[2 * CHUNK + 5 : 3 * CHUNK], DATA[3 * CHUNK :]]
+    assert found.files[0].chunks == tuple(map(xxhash.xxh3_128_hexdigest, rest))
 
 
 @pytest.mark.parametrize(
@@ -222,7 +248,7 @@ class Held(Volume):
 
 
 def test_the_first_damage_is_told_though_a_later_one_is_found_before(tmp_path, monkeypatch):
-    monkeypatch.setattr(contents, "_threads", lambda plans: 2)
+    monkeypatch.setattr(contents, "threads_for", lambda plans: 2)
     written = flip(flip(DATA, CHUNK + 5), 3 * CHUNK + 5)
     one = plan(tmp_path, "a", DATA, expected=digests(DATA), written=written)
     volume = Held(tmp_path, held=("a", 1), until=("a", 3))
@@ -231,7 +257,7 @@ def test_the_first_damage_is_told_though_a_later_one_is_found_before(tmp_path, m
 
 def test_a_span_that_ends_before_the_damage_is_told_first_though_it_is_found_later(tmp_path, monkeypatch):
     """Whole only when its first chunk was read, which is held back until after the damage behind it."""
-    monkeypatch.setattr(contents, "_threads", lambda plans: 2)
+    monkeypatch.setattr(contents, "threads_for", lambda plans: 2)
     written = flip(flip(DATA, 10), 2 * CHUNK + 9)
     spans = [span(0, CHUNK + 5), span(2 * CHUNK, 20)]
     volume = Held(tmp_path, held=("a", 0), until=("a", 2))
@@ -239,7 +265,7 @@ def test_a_span_that_ends_before_the_damage_is_told_first_though_it_is_found_lat
 
 
 def test_of_a_span_and_a_chunk_that_end_together_the_span_is_told(tmp_path, monkeypatch, noted):
-    monkeypatch.setattr(contents, "_threads", lambda plans: 2)
+    monkeypatch.setattr(contents, "threads_for", lambda plans: 2)
 
     class Late(Volume):
         def read_at(self, descriptor, buffer, offset, path):
@@ -248,7 +274,9 @@ def test_of_a_span_and_a_chunk_that_end_together_the_span_is_told(tmp_path, monk
             return super().read_at(descriptor, buffer, offset, path)
 
     written = flip(DATA, 2 * CHUNK - 9)
-    one = plan(tmp_path, "a", DATA, spans=[span(10, 2 * CHUNK - 10)], expected=digests(DATA), written=written)
+    spans = [span(10, 2 * CHUNK - 10)]
+    expected = [*digests(DATA[:10]), "another", *digests(DATA)[2:]]
+    one = plan(tmp_path, "a", DATA, spans=spans, expected=expected, written=written)
     assert refusal(context_at(Late(str(tmp_path))), [one]).reason is RefusalReason.CRC_MISMATCH
 
 
@@ -376,10 +404,10 @@ def test_memory_does_not_grow_with_the_file(tmp_path, monkeypatch):
 def test_threads_are_bounded_by_processors_and_chunks(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)))
     whole, small = plan(tmp_path, "a", DATA * 4), plan(tmp_path, "b", b"x")
-    assert contents._threads([whole]) == contents.MAX_THREADS
-    assert contents._threads([small]) == contents._threads([]) == 1
+    assert contents.threads_for([whole]) == contents.MAX_THREADS
+    assert contents.threads_for([small]) == contents.threads_for([]) == 1
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {3})
-    assert contents._threads([whole]) == 1
+    assert contents.threads_for([whole]) == 1
 
 
 # -- what is told ------------------------------------------------------------------------------------------------------

@@ -600,23 +600,23 @@ def test_the_order_in_which_metadata_tells_does_not_matter(samples, tmp_path):
     rewrite_metadata(checkpoint, turn)
     assert list(metadata_of(checkpoint).__dict__)[-1] == "state_dict_metadata"
     turned = check(checkpoint)
-    assert (turned.bytes, turned.note, turned.world_size) == (whole.bytes, whole.note, whole.world_size)
+    covered = turned.bytes - turned.uncovered
+    assert (covered, turned.note, turned.world_size) == (whole.bytes - whole.uncovered, whole.note, whole.world_size)
     rewrite_metadata(checkpoint, _forget_one)
     assert refusal(checkpoint).reason is RefusalReason.STRUCTURE
 
 
 def _forget_one(metadata):
-    del metadata.storage_data[next(iter(metadata.storage_data))]
+    del metadata.storage_data[next(index for index in metadata.storage_data if index.fqn == "rows")]
 
 
 def test_the_memory_for_metadata_is_small_beside_what_unpickling_takes():
     """A tenth: names and numbers of each item."""
-    metadata = many_items(5000)
+    metadata = many_items(10_000)
     data = pickle.dumps(metadata)
     del metadata
     used = []
     for act in (lambda: read_metadata(Held(data), ".metadata", Limits()), lambda: pickle.loads(data)):
-        act()
         tracemalloc.start()
         kept = act()
         used.append((tracemalloc.get_traced_memory()[0], tracemalloc.get_traced_memory()[1]))

@@ -9,10 +9,12 @@ import os
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from support.lives import World
+from support.network_cache import NetworkFileSystem
 from support.volume_sweep import OTHER, adopting, make_request
 from sweeprun_protocol.reasons import BlockedReason, Outcome
 
@@ -31,9 +33,19 @@ def test_in_any_history_one_owner_acts_and_nothing_whole_is_lost(events, seed):
     play(events, seed)
 
 
-def play(events, seed):
+@pytest.mark.parametrize(
+    ("checkpoints", "network"),
+    [("out/{epoch}", False), ("out", False), ("checkpoints", True), ("out/{epoch}", True), ("out", True)],
+)
+@settings(max_examples=HISTORIES // 6, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
+@given(events=EVENTS, seed=st.integers(0, 10**6))
+def test_so_in_those_of_scripts_that_use_torch_save_and_of_three_nodes(checkpoints, network, events, seed):
+    play(events, seed, checkpoints=checkpoints, below=NetworkFileSystem() if network else os)
+
+
+def play(events, seed, **world):
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    with tempfile.TemporaryDirectory(dir=memory) as root, World(Path(root), seed) as world:
+    with tempfile.TemporaryDirectory(dir=memory) as root, World(Path(root), seed, **world) as world:
         for name, number in events:
             getattr(world, name)(number % 60 if name == "act" else number)
             world.check()

@@ -94,11 +94,11 @@ def test_what_is_written_is_read(value, protocol):
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_what_is_asked_for_again_after_many_parts_is_told(protocol):
     parts = [(str(number), [number]) for number in range(2000)]
-    value = {"first": parts, "again": parts[::-7]}
+    value = {"first": parts, "again": parts[::-1]}
     told = read(pickle.dumps(value, protocol))
     assert plain(told) == value
     first, again = (items_of(item) for _, item in pairs_of(told))
-    assert [id(part) for part in again] == [id(part) for part in first[::-7]]
+    assert [id(part) for part in again] == [id(part) for part in first[::-1]]
 
 
 @pytest.fixture
@@ -204,7 +204,7 @@ class Taker:
 @pytest.mark.parametrize("count", [0, 1, 2, 1000, 1001, 3500])
 def test_items_of_the_outermost_dicts_come_in_portions_and_all_of_them(protocol, count):
     items = {f"key {number}": Point(number, {"inner": {number: [number]}}) for number in range(count)}
-    value = Point({"not": {"outermost": 1}}, {**items})
+    value = Point({"not": {"outermost": 1, "either": 2}, "nor": 3}, {**items})
     value.more = {key: key for key in items}
     taker = Taker()
     told = tokenise_in_portions(Held(pickle.dumps(value, protocol)), taker.take, limits=Limits())
@@ -214,6 +214,7 @@ def test_items_of_the_outermost_dicts_come_in_portions_and_all_of_them(protocol,
         assert state[name] is holder
         assert not list(pairs_of(holder))
         assert len(pairs) == len(getattr(value, name))
+    assert plain(taker.taken["x"][0][0][1]) == {"outermost": 1, "either": 2}
     if count:
         for (key, item), (again, same) in zip(taker.taken["y"][0], taker.taken["more"][0], strict=True):
             assert key is again is same
@@ -225,15 +226,15 @@ def plain_state(item):
 
 
 def test_what_was_taken_leaves_no_trace_in_memory():
-    """Ten times the items, and no more memory."""
+    """Twice the items, and little more memory: a byte for each of their parts."""
     peaks = []
-    for count in (2000, 20_000):
+    for count in (20_000, 40_000):
         data = pickle.dumps({"items": {number: Point([number], {"x": (number,)}) for number in range(count)}})
         tracemalloc.start()
         tokenise_in_portions(Held(data), lambda *_: None, limits=Limits())
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    assert peaks[1] < 1.3 * peaks[0] + len(data) / 20
+    assert peaks[1] - peaks[0] < len(data) / 4
 
 
 class Malicious:
@@ -293,6 +294,10 @@ WRONG = {
     "a text that is no UTF-8": (b"\x80\x04\x8c\x01\xff.........", "UTF-8"),
     "a buffer that lies elsewhere": (b"\x80\x05\x97.", "opcode"),
     "an extension code": (b"\x80\x04\x82\x01.", "opcode"),
+    "a part that comes later": (
+        b"\x80\x04N" + b"\x94" * 300 + b"j" + (350).to_bytes(4, "little") + b"\x94" * 100 + b"0.",
+        "part 350 is asked for",
+    ),
     "a number in the memo far ahead": (b"\x80\x02Nr\xff\xff\xff\x7f.........", "remembered"),
 }
 

@@ -112,7 +112,11 @@ class Sink(Protocol):
 
 
 class Sums:
-    """What the bytes of a chunk add up to, piece by piece."""
+    """What the bytes of a chunk add up to, piece by piece: a CRC for those of each span, one digest for all others.
+
+    Each byte is summed once. The CRCs that the spans must have lie in the file too (in an archive's directory), and in
+    no span: of a file whose spans are as they must be, the digest stands for all of its bytes.
+    """
 
     def __init__(self, sink: Sink, plan: Plan, chunk: Chunk, algorithm: str) -> None:
         self._sink = sink
@@ -125,27 +129,20 @@ class Sums:
         """Offset up to which the chunk was taken."""
 
     def take(self, piece: memoryview) -> None:
-        self._digest.update(piece)
-        self._take_spans(piece)
-        self.at += len(piece)
-
-    def end(self) -> None:
-        chunk = self._chunk
-        if self._span < chunk.last:  # it goes on in the next chunk, or is as empty as the file
-            begun = max(self._plan.spans[self._span].offset, chunk.start)
-            self._sink.take_part(chunk, self._span, self._crc, chunk.end - begun)
-        if chunk.end > chunk.start:
-            self._sink.take_digest(chunk, self._digest.hexdigest())
-
-    def _take_spans(self, piece: memoryview) -> None:
-        """CRCs of what the spans have in `piece`, which begins at `self.at`."""
         spans, chunk = self._plan.spans, self._chunk
-        end = self.at + len(piece)
+        begin = at = self.at
+        self.at = end = begin + len(piece)
         while self._span < chunk.last:
             span = spans[self._span]
             behind = span.offset + span.size
+            if span.offset > at:
+                stop = min(span.offset, end)
+                self._digest.update(piece[at - begin : stop - begin])
+                at = stop
             if span.offset < end:
-                self._crc = crc32(piece[max(0, span.offset - self.at) : behind - self.at], self._crc)
+                stop = min(behind, end)
+                self._crc = crc32(piece[at - begin : stop - begin], self._crc)
+                at = stop
             if behind > end:
                 return
             if span.offset >= chunk.start:
@@ -154,3 +151,13 @@ class Sums:
                 self._sink.take_part(chunk, self._span, self._crc, behind - chunk.start)
             self._span += 1
             self._crc = 0
+        if at < end:
+            self._digest.update(piece[at - begin :])
+
+    def end(self) -> None:
+        chunk = self._chunk
+        if self._span < chunk.last:  # it goes on in the next chunk, or is as empty as the file
+            begun = max(self._plan.spans[self._span].offset, chunk.start)
+            self._sink.take_part(chunk, self._span, self._crc, chunk.end - begun)
+        if chunk.end > chunk.start:
+            self._sink.take_digest(chunk, self._digest.hexdigest())

@@ -1,7 +1,7 @@
-"""Every byte of a checkpoint's files, read once: chunk digests of all of it, CRC-32 of the spans that have one.
+"""Every byte of a checkpoint's files, read once: CRC-32 of the spans that have one, chunk digests of all else.
 
 Chunks of CHUNK bytes are read by a few threads in the order of the plans, each through one small buffer that stays in
-the processor's second-level cache, so that the digest and the CRC find the bytes there. Memory does not grow with the
+the processor's second-level cache, so that the sums find the bytes there. Memory does not grow with the
 size of a checkpoint. What is reported does not depend on which thread was faster: every problem has a place, that of
 the byte with which it shows, and the first place counts.
 
@@ -59,7 +59,7 @@ def read_contents(context: Context, plans: Sequence[Plan], *, algorithm: Optiona
         known[plan.name].chunks if plan.expected is None and plan.name in known else plan.expected for plan in plans
     ]
     reading = _Reading(context, plans, algorithm, expected)
-    reading.run(_threads(plans))
+    reading.run(threads_for(plans))
     files = [ManifestFile(plan.name, plan.size, tuple(reading.digests[index])) for index, plan in enumerate(plans)]
     return Contents(algorithm, tuple(sorted(files, key=lambda file: file.path)))
 
@@ -78,7 +78,7 @@ def _check_known(known: dict[str, ManifestFile], plans: Sequence[Plan]) -> None:
             raise Refused(reason, text, entry=plan.name)
 
 
-def _threads(plans: Sequence[Plan]) -> int:
+def threads_for(plans: Sequence[Plan]) -> int:
     """No more than the processors that this process may use, or than there are chunks."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     chunks = sum(count_chunks(plan.size) for plan in plans)
@@ -172,15 +172,12 @@ class _Reading:
         plan, volume = self.plans[chunk.plan], self.context.volume
         told = _Told()
         sums = Sums(told, plan, chunk, self.algorithm)
-        step = PIECE_BYTES if chunk.first < chunk.last else WINDOW  # only who looks twice needs the cache
         with volume.open_file(plan.path) as (descriptor, _):
             while sums.at < chunk.end:
                 self.context.deadline.check()
                 size = min(WINDOW, chunk.end - sums.at)
                 with volume.map_at(descriptor, sums.at, size) as mapped, memoryview(mapped) as window:
-                    for at in range(0, size, step):
-                        with window[at : at + step] as piece:
-                            sums.take(piece)
+                    sums.take(window)
         sums.end()
         return told.digest, told.parts
 

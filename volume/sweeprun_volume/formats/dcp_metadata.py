@@ -164,19 +164,16 @@ class _Reader:
         """What is stored is what was announced, each once, and at least as long."""
         self._due.sort()
         for path, places in self._places.items():
-            for interval, place in zip(self._saved.files[path], places):
+            intervals = self._saved.files[path]
+            for number, (place, (length, transformed)) in enumerate(zip(places, intervals.sizes())):
                 least = self._due.pop(place)
                 if least is None:
-                    text = (
-                        f"{shown(interval.key)}: what storage_data names is not in state_dict_metadata, or there twice"
-                    )
-                    self._fail(text)
-                if interval.length < least and not interval.transformed:
-                    text = (
-                        f"{shown(interval.key)} needs {least} bytes, {interval.length} are stored at byte "
-                        f"{interval.offset} of {shown(path)}"
-                    )
-                    raise Refused(RefusalReason.SIZE_MISMATCH, text, entry=shown(path), offset=interval.offset)
+                    what = "what storage_data names is not in state_dict_metadata, or there twice"
+                    self._fail(f"{shown(intervals[number].key)}: {what}")
+                if length < least and not transformed:
+                    key, offset = intervals[number][:2]
+                    text = f"{shown(key)} needs {least} bytes, {length} are stored at byte {offset} of {shown(path)}"
+                    raise Refused(RefusalReason.SIZE_MISMATCH, text, entry=shown(path), offset=offset)
         left = self._due.left()
         if left is not None:
             self._fail(f"{shown(self._keys.names[left])} is in no file")

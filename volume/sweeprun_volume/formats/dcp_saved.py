@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice, zip_longest
 from operator import le, lt
 from typing import NamedTuple, Optional, Union, overload
@@ -73,6 +73,10 @@ class Intervals(Sequence[Interval]):
             self.add(len(self._keys.names), other.offset, other.length, transformed=other.transformed)
             self._keys.names.append(other.key)
             self._keys.kinds.append(TENSOR if other.tensor else OTHER)
+
+    def sizes(self) -> Iterator[tuple[int, int]]:
+        """Length of each, and whether it is transformed."""
+        return zip(self._length, self._transformed)
 
     def sort(self) -> None:
         """By their offsets."""

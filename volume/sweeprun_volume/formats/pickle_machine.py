@@ -76,8 +76,8 @@ def tokenise(data: bytes, *, limits: Limits) -> Value:
 
 def tokenise_in_portions(source: Source, take: Take, *, limits: Limits) -> Value:
     """As tokenise; but dicts that are values in the outermost dict, or in the state of the outermost object, stay empty
-    and their items are given to `take` as they come, some thousand at a time. What becomes of an item after that is not
-    seen: pickle.dump changes only what holds itself.
+    and their items are given to `take` as they come, some thousand at a time; so are those of the one dict in a dict of
+    one item. What becomes of an item after that is not seen: pickle.dump changes only what holds itself.
 
     Raises also what `source` and `take` raise.
     """
