@@ -40,6 +40,8 @@ def run_rank(script: str, environ: Mapping[str, str], log: str) -> None:
     os.dup2(file, 1)
     os.dup2(file, 2)
     os.environ.update(environ)
+    # as in a process that a shell has started: workers of loaders would inherit ours, and import torch each
+    multiprocessing.set_start_method("fork", force=True)
     try:
         runpy.run_path(script, run_name="__main__")
     finally:
