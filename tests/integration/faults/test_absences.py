@@ -25,7 +25,6 @@ def short(monkeypatch):
 
 
 @pytest.mark.usefixtures("short")
-@pytest.mark.timeout(300)
 async def test_a_run_ends_as_ever_though_the_control_plane_was_away(told, control_plane):
     usual = await told.undisturbed("evicted")
     for scenario in absences(control_plane, AWAY_SECONDS):
