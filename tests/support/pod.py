@@ -126,10 +126,11 @@ class Pod:
         stdout, stderr = self.process.communicate(timeout=seconds)
         return Ended(self.process.returncode, stdout or "", stderr or "")
 
-    def trace(self, name: str) -> str:
+    def trace(self, name: str, *, seconds: float = SECONDS) -> str:
         """What the command wrote into a file of this name, once it is there with a line's end."""
         path = self.directory / name
-        wait_until(lambda: path.exists() and path.read_text().endswith("\n"), f"the command writes {name}")
+        written = f"the command writes {name}"
+        wait_until(lambda: path.exists() and path.read_text().endswith("\n"), written, seconds=seconds)
         return path.read_text().strip()
 
     def ended_command(self) -> None:

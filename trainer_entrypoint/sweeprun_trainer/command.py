@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from types import FrameType
 from typing import Optional
 
-from .processes import adopt_orphans, descendants, dying_with_parent
+from .processes import adopt_orphans, children, descendants, dying_with_parent
 
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 STOPPING = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
@@ -92,6 +92,16 @@ class Command:
     def stop(self) -> None:
         """Ask it to end, as the kubelet would."""
         self._send(signal.SIGTERM)
+
+    def see_the_rest_out(self, seconds: float) -> None:
+        """After its end, when it was told to stop: a launcher or a shell that died of the signal left a program behind
+        that was told nothing. Tell it, and give it up to `seconds`; with us its container ends."""
+        end = time.monotonic() + seconds
+        for pid in children(os.getpid()):
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGTERM)
+        while descendants(os.getpid()) and time.monotonic() < end:
+            time.sleep(_KILL_POLL_SECONDS)
 
     def kill(self) -> None:
         """End it and all that it started, at once: what outlived it by a moment could end politely in its stead."""

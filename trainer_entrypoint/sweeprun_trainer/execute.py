@@ -23,7 +23,16 @@ from sweeprun_volume.clock import Clock
 
 from .channel import PROGRESS_SOCKET, Receiver
 from .command import STOPPING, Command
-from .ending import is_leader, patience, publish_end, publish_seconds, wait_for_peers, within, write_termination_message
+from .ending import (
+    MIN_PUBLISH_SECONDS,
+    is_leader,
+    patience,
+    publish_end,
+    publish_seconds,
+    wait_for_peers,
+    within,
+    write_termination_message,
+)
 from .log import say
 from .processes import initial_environment
 from .progress import Progress
@@ -124,6 +133,8 @@ class _Execution:
         if stalled:
             self._command.kill_the_rest()
             code = ExitCode.STALLED
+        elif stops:
+            self._command.see_the_rest_out(self._grace_left())
         within(SAMPLE_SECONDS, watch.sample)
         return self._end(code, stops=stops)
 
@@ -154,6 +165,13 @@ class _Execution:
         if is_leader(place) and code != ExitCode.FENCED:
             self._wait_for_peers(record, stops)
         return code
+
+    def _grace_left(self) -> float:
+        """Of the pod, less what recording the end may take."""
+        grace = self._place.run.grace_seconds
+        stopped_at = self._command.stopped_at
+        assert stopped_at is not None, "it was told to stop"
+        return grace - (time.monotonic() - stopped_at) - publish_seconds(grace) - MIN_PUBLISH_SECONDS
 
     def _wait_for_peers(self, record: EndRecord, stops: int) -> None:
         stopped_at = self._command.stopped_at

@@ -48,6 +48,11 @@ def descendants(root: int) -> list[int]:
     return found
 
 
+def children(parent: int) -> list[int]:
+    """Living processes that `parent` started or has adopted."""
+    return [pid for pid, above in _parents() if above == parent]
+
+
 def initial_environment() -> Optional[frozenset[str]]:
     """Names of the variables that this process was started with; the interpreter adds to them in a C locale."""
     try:

@@ -19,6 +19,10 @@ ACCEPTANCE: dict[Reason, Entry] = {
         "The container has no command: what an image starts by itself cannot be wrapped, as spec.entrypoint.mode asks.",
         "Set command in the template, or mode EnvOnly.",
     ),
+    Reason.RESTARTS_RANKS: Entry(
+        "The launcher would start ranks anew inside a pod, from the attempt's resume point, without a record of it.",
+        "Remove --max-restarts: the operator makes new attempts.",
+    ),
     Reason.PROBE_STOPS: Entry(
         "A probe may stop a container that has no entrypoint, and its exit 0 would look like the end of training.",
         "Remove the probe, set command in the template, or use completion.policy: Explicit.",

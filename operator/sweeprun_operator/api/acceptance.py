@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from sweeprun_protocol.reasons import CompletionPolicy
 
-from .commands import runs_wandb_agent, shell_line
+from .commands import restarts_ranks, runs_wandb_agent, shell_line
 from .entrypoint import clean_pod_policy, is_wrapped
 from .mounts import mount_problems
 from .spec import MAX_CONFIG_BYTES, MAX_TEMPLATE_BYTES, SweepRunSpec
@@ -43,6 +43,8 @@ class Reason(StrEnum):
     """Warning: a shell line takes no appended arguments."""
     SECRET_IN_TEMPLATE = "SecretInTemplate"  # noqa: S105  (the word, not a secret)
     """Warning."""
+    RESTARTS_RANKS = "RestartsRanks"
+    """Warning: the launcher starts ranks anew inside a pod."""
     OVERRIDDEN = "Overridden"
     """Warning: the template says something that the operator sets itself."""
 
@@ -87,7 +89,7 @@ def warnings(spec: SweepRunSpec, claim: ClaimFacts) -> list[Problem]:
     for replica in replicas(spec.template.spec):
         container = replica.container(spec.entrypoint.container_name)
         if container is not None:
-            found += [*_lost_arguments(container, spec), *_literal_secrets(container)]
+            found += [*_lost_arguments(container, spec), *_literal_secrets(container), *_restarts(container)]
     return [*found, *_one_node(spec, claim)]
 
 
@@ -285,6 +287,16 @@ def _literal_secrets(container: Container) -> Iterator[Problem]:
             Reason.SECRET_IN_TEMPLATE,
             f"{container.path}.env has {_listed(names)} as plain text, which everybody who may read SweepRuns sees: "
             "use valueFrom.secretKeyRef",
+        )
+
+
+def _restarts(container: Container) -> Iterator[Problem]:
+    if restarts_ranks(container.words):
+        yield Problem(
+            Reason.RESTARTS_RANKS,
+            f"{container.path} sets --max-restarts: ranks that the launcher starts anew inside the pod begin at the "
+            "attempt's resume point, and steps are repeated without a record of it; remove it, since the operator "
+            "makes new attempts (spec.limits.maxFailures)",
         )
 
 

@@ -10,6 +10,7 @@ from itertools import pairwise
 SHELLS = frozenset({"sh", "ash", "bash", "dash", "ksh", "zsh", "busybox"})
 
 _AGENT_IN_LINE = re.compile(r"(?:^|[\s;&|(])(?:[^\s;&|(]*/)?wandb(?:\s+-\S+)*\s+agent(?=[\s;&|)]|$)")
+_RESTARTS = re.compile(r"(?:^|\s)--max[-_]restarts(?:=|\s+)[\"']?[1-9]")
 _SHORT_OPTIONS = re.compile(r"-[a-zA-Z]*c")
 _TAKES_A_VALUE = re.compile(r"[-+][a-zA-Z]*o|--rcfile|--init-file")
 """`bash -euo pipefail -c LINE`."""
@@ -35,6 +36,11 @@ def shell_line(words: Sequence[str]) -> str | None:
             if not words[position].startswith(("-", "+")) and words[position] not in SHELLS:
                 break
     return None
+
+
+def restarts_ranks(words: Sequence[str]) -> bool:
+    """torchrun's and accelerate's --max-restarts, in a shell line too; it outweighs PET_MAX_RESTARTS."""
+    return _RESTARTS.search(" ".join(words)) is not None
 
 
 def runs_wandb_agent(words: Sequence[str]) -> bool:

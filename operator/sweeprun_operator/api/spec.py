@@ -98,8 +98,8 @@ class Entrypoint(ApiModel):
     """entrypoint [A] says how the training command is run."""
 
     mode: EntrypointMode = EntrypointMode.AUTO
-    """mode Wrap puts the entrypoint around the command; EnvOnly only sets the environment; Auto: Wrap where command is
-    set, else EnvOnly."""
+    """mode Wrap puts the entrypoint around command; EnvOnly sets the environment alone; Auto: by whether command is
+    set."""
     container_name: Annotated[str, Field(max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")] = "pytorch"
     """containerName is the one container of each replica that is touched."""
     python_path: Annotated[str, Field(max_length=512), absolute_path("pythonPath")] | None = None
@@ -197,8 +197,7 @@ class Limits(ApiModel):
     """maxNeverStarted since the last progress."""
     max_attempts_without_progress: PositiveCount = 10
     stall_timeout_seconds: Seconds | None = None
-    """stallTimeoutSeconds [A] without a report of a step or a change in the checkpoint directory end an attempt as a
-    failure; counted from the command's start."""
+    """stallTimeoutSeconds [A] without a reported step or a change in the checkpoint directory are a failure."""
     start_timeout_seconds: Seconds = 1800
     """startTimeoutSeconds until all pods run; stands still while the job is queued."""
     backoff: Backoff = Backoff()

@@ -64,7 +64,7 @@ class ProgressPoller:
 
     async def __aenter__(self) -> Self:
         timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
-        self._session = aiohttp.ClientSession(timeout=timeout, trust_env=False)
+        self._session = aiohttp.ClientSession(timeout=timeout, trust_env=False, auto_decompress=False)
         return self
 
     async def __aexit__(

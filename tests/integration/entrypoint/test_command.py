@@ -142,3 +142,51 @@ def test_a_parent_that_ignores_the_end_of_its_children_costs_no_exit_code(pod):
         "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
     )
     assert pod.run(sh("exit 3"), wrapper=[*ignoring, *pod.entrypoint, "exec", "--"]).code == 3
+
+
+SAVES = """
+import os, signal, sys, time
+def save(*_):
+    time.sleep(0.5)
+    print("saved", file=open("saved", "w"), flush=True)
+    os._exit(0)
+signal.signal(signal.SIGTERM, save)
+print(os.getpid(), file=open("ready", "w"), flush=True)
+while True:
+    time.sleep(60)
+"""
+LAUNCHERS = {
+    "a shell line": ["sh", "-c", f'{sys.executable} -ISc "$0"; true'],
+    "a launcher that waits": python("import subprocess, sys; subprocess.run([sys.executable, '-ISc', sys.argv[1]])"),
+}
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS.values(), ids=LAUNCHERS.keys())
+def test_a_program_whose_launcher_dies_of_the_signal_may_save_all_the_same(pod, run, launcher):
+    """As accelerate's launcher of one process, and `bash -c` with more than one command."""
+    pod.start([*launcher, SAVES], environ=pod.environ(SWEEPRUN_GRACE_SECONDS="20"))
+    pod.trace("ready")
+    pod.send(signal.SIGTERM)
+    assert pod.end().code == 128 + signal.SIGTERM
+    assert pod.trace("saved") == "saved"
+    assert run.end_record().told_to_stop is True
+
+
+def test_what_does_not_end_when_told_costs_no_more_than_the_grace_leaves(pod, run):
+    deaf = SAVES.replace("time.sleep(0.5)", "return")
+    pod.start([*LAUNCHERS["a shell line"], deaf], environ=pod.environ(SWEEPRUN_GRACE_SECONDS="6"))
+    number = int(pod.trace("ready"))
+    pod.send(signal.SIGTERM)
+    assert pod.end(seconds=6).code == 128 + signal.SIGTERM
+    assert run.end_record().told_to_stop is True
+    os.kill(number, signal.SIGKILL)  # in a container it would have gone with process 1
+
+
+def test_what_a_program_leaves_behind_that_ended_by_itself_is_told_nothing(pod):
+    left = "trap 'echo told > told; exit' TERM; echo $$ > left; while :; do sleep 0.02; done"
+    done = pod.run(
+        sh(f"sh -c '{left.replace(chr(39), chr(34))}' >/dev/null 2>&1 & until [ -s left ]; do sleep 0.02; done")
+    )
+    assert done.code == 0
+    os.kill(int(pod.trace("left")), signal.SIGKILL)
+    assert not (pod.directory / "told").exists()

@@ -62,6 +62,22 @@ def test_a_run_directory_that_is_gone_costs_the_end_record_and_no_more_time_than
     assert "the end of master-0 could not be recorded" in done.ours
 
 
+def test_a_run_directory_that_was_away_for_a_while_costs_nothing(pod, run):
+    log = pod.directory / "log"
+    with log.open("w") as stderr:
+        pod.start(sh(UNTIL_GO), stderr=stderr)
+    pod.trace("ready")
+    away = run.path.with_name("away")
+    run.path.rename(away)
+    run.path.write_text("a file in the place of a directory")
+    wait_until(lambda: "claims cannot be seen" in log.read_text(), "it is told")
+    run.path.unlink()
+    away.rename(run.path)
+    assert go(pod).code == 7
+    assert run.end_record().exit_code == 7
+    assert log.read_text().count("checkpoints cannot be seen") == 1
+
+
 def test_an_end_that_somebody_else_has_recorded_is_left_as_it_is(pod, run):
     pod.start(sh(UNTIL_GO))
     pod.trace("ready")

@@ -351,6 +351,21 @@ def test_what_agrees_with_the_operator_is_not_warned_of():
     assert "Master.restartPolicy" in only(warned(template)).message
 
 
+@pytest.mark.parametrize(
+    ("words", "warned_of"),
+    [
+        (["torchrun", "--max-restarts=3", "train.py"], True),
+        (["torchrun", "--max_restarts", "1", "train.py"], True),
+        (["bash", "-c", "accelerate launch --max_restarts 10 train.py $SWEEPRUN_RESUME_ARGS"], True),
+        (["torchrun", "--max-restarts=0", "train.py"], False),
+        (["torchrun", "train.py", "--max-restarts-note=3"], False),
+    ],
+)
+def test_a_launcher_that_starts_ranks_anew_inside_a_pod_is_warned_of(words, warned_of):
+    found = warned(template_of(command=words))
+    assert {problem.reason for problem in found} == ({Reason.RESTARTS_RANKS} if warned_of else set())
+
+
 def test_without_an_entrypoint_the_peers_of_a_master_that_ended_are_left_alone():
     template = template_of(command=None)
     template["spec"]["runPolicy"] = {"cleanPodPolicy": "None"}

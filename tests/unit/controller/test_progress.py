@@ -1,21 +1,29 @@
 """Progress is a tenant's word: asked of one pod, bounded, checked, and written only where it still belongs."""
 
+import asyncio
+import contextlib
+import resource
+import zlib
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pytest
 from aiohttp import web
 
 from support.memory_gateway import MemoryGateway
-from support.objects import UID, condition, current, run, trainer_pod
+from support.objects import UID, condition, current, run, trainer_pod, with_labels
 from sweeprun_operator.cluster.departures import Departures
 from sweeprun_operator.cluster.gather import gather
 from sweeprun_operator.cluster.versions import version, versions
+from sweeprun_operator.controller import progress
 from sweeprun_operator.controller.progress import ANSWER_BYTES, ProgressPoller
 from sweeprun_operator.controller.queue import Key
 from sweeprun_operator.controller.rest import Rest
+from sweeprun_protocol.keys import UID_LABEL
 
 KEY = Key("default", "run")
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+ANSWER = b'{"epoch": 4, "step": 70}'
 
 
 def status(**more):
@@ -71,17 +79,17 @@ def poller_of(gateway, trainer, rest=None):
     )
 
 
-async def passed(gateway, poller):
+async def passed(gateway, poller, name="run"):
     found = await gather(
         gateway,
         namespace="default",
-        name="run",
+        name=name,
         now=NOW,
         cluster_id="c",
         proof=lambda run: pytest.fail("not asked"),
         departures=Departures(),
     )
-    poller.seen(KEY, found.observation)
+    poller.seen(Key("default", name), found.observation)
 
 
 async def poll(gateway, trainer, *, meanwhile=lambda: None, rest=None):
@@ -138,8 +146,18 @@ async def test_a_step_that_stands_already_is_not_written_again(gateway, trainer)
         {"epoch": 4, "step": -1},
         {"epoch": 4, "step": "70"},
         {"step": 70},
+        {"epoch": 4, "step": 70.5},
+        {"epoch": 4, "step": True},
+        {"epoch": 4, "step": 10**13},
+        {"epoch": 4.0, "step": 70},
+        b'{"epoch": 4, "step": NaN}',
+        b'{"epoch": 4, "step": 1e999}',
+        b'{"epoch": 4, "step": ' + b"9" * 4000 + b"}",
+        b'{"epoch": 4, "step": 70, "more": ' + b"[" * 2000 + b"]" * 2000 + b"}",
+        b'{"epoch": 4, "step": 70, "more": "\xff"}',
         b"[]",
         b"{",
+        b"",
         b'{"epoch": 4, "step": 70' + b" " * ANSWER_BYTES + b"}",
         500,
         302,
@@ -156,6 +174,132 @@ async def test_a_pod_that_cannot_answer_harms_nothing(gateway, trainer, gone):
     gateway.remove("Pod", "run-a0-master-0")
     gateway.put("Pod", gone)
     assert await poll(gateway, trainer) is None
+
+
+async def says_nothing(writer):
+    await asyncio.sleep(60)
+
+
+async def drips(writer):
+    """A byte now and then: no single read takes long."""
+    for byte in b"HTTP/1.1 200 OK\r\nContent-Length: 24\r\n\r\n" + ANSWER:
+        writer.write(bytes([byte]))
+        await writer.drain()
+        await asyncio.sleep(0.05)
+
+
+async def never_ends(writer):
+    writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    while True:
+        writer.write(b"10000\r\n" + b" " * 0x10000 + b"\r\n")
+        await writer.drain()
+
+
+async def floods_headers(writer):
+    writer.write(b"HTTP/1.1 200 OK\r\n")
+    while True:
+        writer.write(b"X: " + b"x" * 4000 + b"\r\n")
+        await writer.drain()
+
+
+async def only_announces(writer):
+    while True:
+        writer.write(b"HTTP/1.1 102 Processing\r\n\r\n")
+        await writer.drain()
+
+
+async def is_packed(writer):
+    """Small on the wire: 32 MiB of blanks around the answer."""
+    packing = zlib.compressobj(wbits=31)
+    body = b"".join(packing.compress(part) for part in (ANSWER, *[b" " * (64 << 10)] * 512)) + packing.flush()
+    head = f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {len(body)}\r\n\r\n"
+    writer.write(head.encode() + body)
+    await writer.drain()
+
+
+async def breaks_off(writer):
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 24\r\n\r\n" + ANSWER[:10])
+    await writer.drain()
+
+
+async def is_honest(writer):
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 24\r\n\r\n" + ANSWER)
+    await writer.drain()
+
+
+@contextlib.asynccontextmanager
+async def listening(behave, address="127.0.0.1", port=0):
+    """A pod whose port does this."""
+    connections = set()
+
+    async def serve(reader, writer):
+        connections.add(asyncio.current_task())
+        try:
+            with contextlib.suppress(ConnectionError):
+                await reader.readuntil(b"\r\n\r\n")
+                await behave(writer)
+            writer.close()
+        finally:
+            if not writer.is_closing():
+                writer.transport.abort()
+
+    server = await asyncio.start_server(serve, address, port)
+    try:
+        yield SimpleNamespace(port=server.sockets[0].getsockname()[1])
+    finally:
+        server.close()
+        for task in connections:
+            task.cancel()
+        await asyncio.gather(*connections, return_exceptions=True)
+        await server.wait_closed()
+
+
+@pytest.mark.parametrize(
+    "behave", [says_nothing, drips, never_ends, floods_headers, only_announces, is_packed, breaks_off]
+)
+@pytest.mark.timeout(30)
+async def test_a_pod_that_answers_otherwise_costs_no_more_than_its_time_and_some_memory(gateway, behave, monkeypatch):
+    monkeypatch.setattr(progress, "ANSWER_SECONDS", 0.5)  # dripping takes three seconds
+    async with listening(behave) as port:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        assert await poll(gateway, port) is None
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 16 << 10  # KiB
+
+
+async def test_twin_the_same_answer_from_an_honest_pod_is_written(gateway):
+    async with listening(is_honest) as port:
+        assert (await poll(gateway, port))["step"] == 70
+
+
+@pytest.mark.timeout(30)
+async def test_a_pod_that_does_not_answer_delays_no_other(gateway, trainer, monkeypatch):
+    monkeypatch.setattr(progress, "ANSWER_SECONDS", 3600.0)
+    gateway.put("SweepRun", run("other", uid="uid-other", status=status()))
+    gateway.put("Pod", of_other(pod(ip="127.0.0.3")))
+    async with listening(says_nothing, "127.0.0.3", trainer.port), poller_of(gateway, trainer) as poller:
+        for name in ("other", "run"):
+            await passed(gateway, poller, name)
+        polling = asyncio.create_task(poller.once())
+        while "progress" not in gateway.read("SweepRun", "run")["status"]:
+            assert not polling.done()
+            await asyncio.sleep(0.01)
+        polling.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await polling
+    assert "progress" not in gateway.read("SweepRun", "other")["status"]
+
+
+def of_other(raw):
+    raw["metadata"]["name"] = "other-a0-master-0"
+    return with_labels(raw, {UID_LABEL: "uid-other"})
+
+
+async def test_a_pod_without_an_entrypoint_is_not_asked(gateway, trainer):
+    bare = pod()
+    bare["spec"]["initContainers"] = [{"name": "sweeprun-check"}]
+    gateway.put("Pod", bare)
+    assert await poll(gateway, trainer) is None
+    assert trainer.asked == 0
 
 
 async def test_the_master_is_asked_first(gateway, trainer):
