@@ -177,7 +177,7 @@ def test_what_does_not_end_when_told_costs_no_more_than_the_grace_leaves(pod, ru
     pod.start([*LAUNCHERS["a shell line"], deaf], environ=pod.environ(SWEEPRUN_GRACE_SECONDS="6"))
     number = int(pod.trace("ready"))
     pod.send(signal.SIGTERM)
-    assert pod.end(seconds=6).code == 128 + signal.SIGTERM
+    assert pod.process.wait(timeout=6) == 128 + signal.SIGTERM
     assert run.end_record().told_to_stop is True
     os.kill(number, signal.SIGKILL)  # in a container it would have gone with process 1
 

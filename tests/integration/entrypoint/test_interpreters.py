@@ -1,8 +1,9 @@
 """Every Python that an image may bring, as far as this machine has it: what is not here is skipped by name."""
 
-import re
-import shutil
+import os
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -17,14 +18,23 @@ def program(pyz):
     return pyz
 
 
+def places():
+    """PATH, and where version managers and uv keep interpreters."""
+    path = [Path(place) for place in os.environ["PATH"].split(os.pathsep)]
+    managed = [Path.home() / ".pyenv" / "versions", Path.home() / ".local" / "share" / "uv" / "python"]
+    return [*path, *(home / "bin" for directory in managed for home in sorted(directory.glob("*")))]
+
+
 @pytest.fixture(params=VERSIONS)
 def interpreter(request):
-    """An interpreter of this version that runs: a version manager may leave a stub of its name."""
-    found = shutil.which(f"python{request.param}")
-    asked = subprocess.run([found, "-I", "--version"], capture_output=True, text=True) if found else None
-    if found is None or not re.match(rf"Python {re.escape(request.param)}\\.", asked.stdout):
-        pytest.skip(f"no Python {request.param} on PATH")
-    return found
+    """An interpreter of this version that runs: a version manager leaves stubs of names that it does not have."""
+    running = Path(sys.executable) if sys.version.startswith(f"{request.param}.") else None
+    for candidate in [running, *(place / f"python{request.param}" for place in places())]:
+        if candidate is not None and candidate.exists():
+            asked = subprocess.run([candidate, "-I", "--version"], capture_output=True, text=True)
+            if asked.stdout.startswith(f"Python {request.param}."):
+                return str(candidate)
+    pytest.skip(f"this machine has no Python {request.param}")
 
 
 def test_a_whole_life_passes_without_a_word(pod, run, interpreter):
