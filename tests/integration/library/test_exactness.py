@@ -1,0 +1,48 @@
+"""Killed and resumed, a run ends in the state of an undisturbed one, bit for bit; `make exactness` at length."""
+
+from __future__ import annotations
+
+import pytest
+
+from support.exactness.campaign import Campaign, Kind
+from support.exactness.kills import Kill
+
+pytestmark = pytest.mark.timeout(240)
+
+
+@pytest.fixture(scope="module")
+def campaign(tmp_path_factory):
+    return Campaign(tmp_path_factory.mktemp("exactness"))
+
+
+RUNS = {
+    "data parallel, two workers, in the background": (
+        Kind("ddp", "generator", 2, background=True),
+        [Kill("SIGKILL to one during a save", 0, 7, 0.0), Kill("SIGTERM to one", 1, 13, 0.01)],
+    ),
+    "sharded, in the background": (
+        Kind("fsdp", "distributed", 0, background=True),
+        [Kill("SIGTERM to one", 1, 5, 0.0), Kill("SIGKILL to all during a save", 0, 9, 0.0)],
+    ),
+    "sharded, while training waits": (
+        Kind("fsdp", "distributed", 0, background=False),
+        [Kill("SIGKILL to one", 1, 8, 0.0), Kill("SIGTERM, then SIGKILL", 0, 14, 0.002)],
+    ),
+}
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_killed_and_resumed_it_ends_in_the_same_state(campaign, run):
+    kind, kills = RUNS[run]
+    told = campaign.follow(1, kind, kills, every=3)
+    assert told.divergence == ""
+    assert told.kills, "nothing was killed: this test shows nothing"
+    assert told.resumed, "no attempt went on from a checkpoint: this test shows nothing"
+
+
+def test_its_twin_that_forgets_a_part_does_not(campaign):
+    """Without the average of the weights losses are the same, and the final state is not."""
+    kind = Kind("ddp", "generator", 2, background=True)
+    told = campaign.follow(1, kind, [Kill("SIGTERM to one", 0, 7, 0.0)], every=3, EXACT_FORGET="average")
+    assert told.resumed
+    assert told.divergence.startswith("final digests")
