@@ -32,13 +32,19 @@ def candidates(
 
 def in_scope(volume: Volume, request: PrepareRequest, standing: Standing) -> bool:
     scope = request.adoption.scope
-    if not standing.incomplete or standing.held_by(request.owner.uid) or scope is AdoptionScope.NONE:
+    if not _may_go_on(request, standing) or standing.held_by(request.owner.uid) or scope is AdoptionScope.NONE:
         return False
     if scope is AdoptionScope.SAME_RUN_ID:
         return standing.run_id == request.run_id
     if scope is AdoptionScope.SAME_CONFIG:
         return _same_configuration(volume, request, standing)
     return True
+
+
+def _may_go_on(request: PrepareRequest, standing: Standing) -> bool:
+    """A script's exit trap may have removed its marker: where nobody ever claimed the run, that the user names it
+    stands for the marker. Without that word a run that lacks one is taken for finished."""
+    return standing.incomplete or (standing.unmarked and standing.run_id == request.run_id)
 
 
 def offer(found: list[Candidate]) -> Stopped:
@@ -58,7 +64,7 @@ def take(volume: Volume, request: PrepareRequest, run_id: str, *, volume_time: f
     epoch = standing.head.epoch if standing.head is not None else 0
     if epoch != request.adoption.take_epoch:
         raise _lost(f"run {run_id} is at epoch {epoch} now, it was listed at epoch {request.adoption.take_epoch}")
-    if not standing.incomplete:
+    if not _may_go_on(request, standing):
         raise _lost(f"run {run_id} is no longer incomplete")
     if not in_scope(volume, request, standing):
         raise _lost(f"run {run_id} is outside adoption scope {request.adoption.scope}")

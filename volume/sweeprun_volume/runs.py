@@ -127,22 +127,17 @@ def _unowned(volume: Volume, request: PrepareRequest, standing: Standing, volume
     run_id = standing.run_id
     if standing.result is not None:
         raise blocked(BlockedReason.RUN_COMPLETED, f"run {run_id} is complete and was {describe(standing.head)}'s")
-    if not standing.incomplete:
-        if _is_empty(volume, request, standing):
-            return new_run(volume, request, previous=None)
-        raise blocked(
-            BlockedReason.RUN_ID_TAKEN,
-            f"{standing.layout.directory} holds checkpoints and no marker: a finished run that is not ours",
-        )
+    if standing.unmarked and _is_empty(volume, request, standing):
+        return new_run(volume, request, previous=None)
     if request.adoption.take == run_id:
         return _taken(volume, request, run_id, volume_time)
     if request.adoption.scope is not AdoptionScope.NONE:
         found = adoption.candidates(volume, request, [standing], volume_time=volume_time)
         if found:
             raise adoption.offer(found)
+    whose = "holds checkpoints of a script" if standing.unmarked else f"belongs to {describe(standing.head)}"
     raise blocked(
-        BlockedReason.RUN_ID_TAKEN,
-        f"run {run_id} belongs to {describe(standing.head)} and adoption scope {request.adoption.scope} excludes it",
+        BlockedReason.RUN_ID_TAKEN, f"run {run_id} {whose} and adoption scope {request.adoption.scope} excludes it"
     )
 
 

@@ -44,6 +44,11 @@ class Standing:
     def incomplete(self) -> bool:
         return self.result is None and self.superseded_by is None and (self.head is not None or self.foreign_marker)
 
+    @property
+    def unmarked(self) -> bool:
+        """No marker, no claim and no result: a script's, finished or not."""
+        return self.head is None and self.result is None and self.superseded_by is None and not self.foreign_marker
+
     def held_by(self, uid: str) -> bool:
         return self.head is not None and self.head.owner.uid == uid
 

@@ -223,6 +223,23 @@ def test_a_directory_without_any_marker_is_no_candidate_and_its_name_is_taken(sw
     assert sweep.ask(make_request(run_id=name, owner=OTHER)).blocked is BlockedReason.RUN_ID_TAKEN
 
 
+@pytest.mark.parametrize("scope", [AdoptionScope.SAME_RUN_ID, AdoptionScope.SAME_CONFIG, AdoptionScope.SWEEP])
+def test_a_run_whose_marker_an_exit_trap_removed_is_taken_where_it_is_named(scope, sweep):
+    name = scripted(sweep)
+    (sweep.directory(name) / ".incomplete").unlink()
+    configuration = Configuration(CONFIG_NAME, CONFIG)
+    listed = sweep.ask(make_request(run_id=name, adoption=adopting(scope), configuration=configuration))
+    assert [(item.run_id, item.epoch, item.owner) for item in listed.candidates] == [(name, 0, None)]
+    taking = make_request(run_id=name, adoption=adopting(scope, take=name), configuration=configuration)
+    early = sweep.ask(taking)
+    assert early.blocked is BlockedReason.ADOPTION_LOST
+    assert "900 s" in early.message
+    silent_for(sweep.directory(name), 1000)
+    taken = sweep.ask(taking)
+    assert (taken.outcome, taken.run_id, taken.adopted, taken.checkpoint.step) == (Outcome.RESUME, name, True, 100)
+    assert (sweep.directory(name) / ".incomplete").exists()
+
+
 # -- what others leave must not hinder ---------------------------------------------------------------------------------
 
 

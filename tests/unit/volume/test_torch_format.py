@@ -17,10 +17,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.volume_checkpoints import context_at, flip, largest_entry, rewrite, saved, stored, zero
+from sweeprun_protocol.layout import RunLayout
 from sweeprun_protocol.reasons import BlockedReason, Format, Level, Outcome, RefusalReason, StartReason
 from sweeprun_volume.formats import Refused, torch_zip
+from sweeprun_volume.formats.finding import find_checkpoints
 from sweeprun_volume.formats.torch_pickle import MAX_PAIRS
 from sweeprun_volume.formats.torch_zip import TorchFormat, plan_file, step_in_name, step_in_pickle
+from sweeprun_volume.operations import Volume
 
 GOOD = ("plain.pt", "last.ckpt", "weights.pt")
 
@@ -507,3 +510,56 @@ def test_a_path_longer_than_a_record_carries_is_blocked_before_anything_is_decid
         report = sweep.ask(sweep.next_request())
         assert report.blocked is BlockedReason.RECORD_INVALID
         assert "move it away" in report.message
+
+
+# -- files that a script writes under one name, with a record beside them ----------------------------------------------
+
+
+def steps_found(root):
+    found = find_checkpoints(Volume(str(root)), RunLayout(""), "checkpoints", Format.AUTO)
+    return {item.path.partition("/")[2]: (item.format, item.step) for item in found}
+
+
+def with_record(root, record, *, state=None, name="trainer_state.pt"):
+    directory = root / "checkpoints" / "newest"
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / name).write_bytes(saved(state or {"model": {"weights": [1.0]}, "optimizer": {}}))
+    if record is not None:
+        (directory / "trainer_checkpoint.json").write_text(record)
+    return steps_found(root)[f"newest/{name}"]
+
+
+@pytest.mark.parametrize(
+    ("record", "step"),
+    [
+        ('{"step": 120, "epoch": 3}', 120),
+        ('{"global_step": 120, "loss": NaN, "nested": {"step": 7}}', 120),
+        ('{"epoch": 3}', 3),
+        ("{}", 0),
+        (None, 0),
+        ('{"step": -1}', 0),
+        ('{"step": 1e9}', 0),
+        ('{"step": true}', 0),
+        ('{"step": 9999999999999999}', 0),
+        ('{"step": 120', 0),
+        ('[{"step": 120}]', 0),
+        ('{"step": 120} trailing', 0),
+        ('{"step": 1, "step": 2}', 0),
+        ("{" + '"a":[' * 1000, 0),
+        ('{"step": 120, "text": "' + "x" * 70_000 + '"}', 0),
+    ],
+)
+def test_a_file_without_a_number_has_the_step_of_the_record_beside_it(record, step, tmp_path):
+    assert with_record(tmp_path, record) == (Format.TORCH, step)
+
+
+def test_a_record_never_outweighs_what_the_file_or_its_name_says(tmp_path):
+    assert with_record(tmp_path, '{"step": 120}', state={"step": 80, "optimizer": {}})[1] == 80
+    assert with_record(tmp_path, '{"step": 120}', name="trainer_state-100.pt")[1] == 100
+
+
+def test_a_record_that_is_a_link_is_not_followed(tmp_path):
+    with_record(tmp_path, None)
+    (tmp_path / "elsewhere.json").write_text('{"step": 120}')
+    (tmp_path / "checkpoints" / "newest" / "trainer_checkpoint.json").symlink_to(tmp_path / "elsewhere.json")
+    assert with_record(tmp_path, None)[1] == 0

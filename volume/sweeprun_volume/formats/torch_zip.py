@@ -22,12 +22,17 @@ from sweeprun_volume.operations import FILE, Volume
 from . import Checked, Context, Recognised, Refused, Sighting
 from .chunks import Plan, Span
 from .contents import read_contents
+from .foreign_json import Cursor
 from .pickle_tokens import Value
-from .torch_pickle import MAX_PICKLE_BYTES, holds_weights_only, look_into, step_in
+from .torch_pickle import MAX_PICKLE_BYTES, STEP_KEYS, holds_weights_only, look_into, step_in
 from .tree import require_text
 from .zip_directory import Member, Source, read_directory
 
 SUFFIXES = (".pt", ".pth", ".ckpt", ".bin")
+STEP_RECORD = "trainer_checkpoint.json"
+"""Beside a file whose name has no number, as `trainer_state.pt`: an object with the step under one of STEP_KEYS."""
+MAX_STEP_RECORD_BYTES = 64 << 10
+MAX_STEP_RECORD_KEYS = 1000
 
 _DIGITS = re.compile(r"[0-9]+")
 _VERSION = re.compile(r"-v[0-9]+$")
@@ -43,7 +48,7 @@ class TorchFormat:
             return None
         step = step_in_name(name)
         if step is None:
-            step = _step_inside(sighting.volume, sighting.place) if sighting.entry.kind == FILE else 0
+            step = _step_told(sighting.volume, sighting.place) if sighting.entry.kind == FILE else 0
         return Recognised(step)
 
     def check(self, context: Context, path: str, *, step: int, epoch: int) -> Checked:  # noqa: ARG002
@@ -135,18 +140,44 @@ def step_in_name(name: str) -> Optional[int]:
     return int(numbers[-1])
 
 
-def _step_inside(volume: Volume, place: str) -> int:
-    """0 where the file does not say: it is then older than every checkpoint that does."""
+def _step_told(volume: Volume, place: str) -> int:
+    """By the file itself, else by the record beside it. 0 where neither says: it is then older than every checkpoint
+    that does."""
+    inside = _step_inside(volume, place)
+    return inside if inside is not None else _step_beside(volume, place) or 0
+
+
+def _step_inside(volume: Volume, place: str) -> Optional[int]:
     try:
         with volume.open_file(place) as (descriptor, facts):
             source = Source(volume, descriptor, place, facts.size)
             pickled = pickle_member(read_directory(source))
             if pickled is None or pickled.size > MAX_PICKLE_BYTES:
-                return 0
+                return None
             data = source.read(pickled.offset, pickled.size)
     except (Refused, UnsafeEntryError, FileNotFoundError):
-        return 0  # not judged here: whoever is first in line is checked whole
-    return step_in_pickle(data) or 0
+        return None  # not judged here: whoever is first in line is checked whole
+    return step_in_pickle(data)
+
+
+def _step_beside(volume: Volume, place: str) -> Optional[int]:
+    """In the record that scripts leave beside a file that they write under one name. It only puts in order: a record
+    that is wrong, or of another save, makes no checkpoint whole."""
+    found: dict[str, int] = {}
+    try:
+        text = volume.read(posixpath.join(posixpath.dirname(place), STEP_RECORD), limit=MAX_STEP_RECORD_BYTES)
+        if text is None:
+            return None
+        cursor = Cursor(STEP_RECORD, text)
+        for key in cursor.members(MAX_STEP_RECORD_KEYS):
+            if key in STEP_KEYS:
+                found[key] = cursor.integer()
+            else:
+                cursor.skip()
+        cursor.end()
+    except (Refused, UnsafeEntryError):
+        return None
+    return next((found[key] for key in STEP_KEYS if 0 <= found.get(key, -1) <= MAX_STEP), None)
 
 
 def step_in_pickle(data: bytes) -> Optional[int]:
