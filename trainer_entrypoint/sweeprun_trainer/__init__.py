@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Optional
 
 if TYPE_CHECKING:
     from .loader import ResumableLoader as ResumableLoader
@@ -29,6 +29,24 @@ def current(*, timeout_seconds: float = 600.0) -> Run:
     from .run import begin  # torch comes with it, and the entrypoint does without
 
     return begin(timeout_seconds=timeout_seconds)
+
+
+def checkpoint_directory() -> str:
+    """Absolute path of the directory that this attempt writes checkpoints into; it may not exist yet."""
+    from . import foreign
+
+    return foreign.checkpoint_directory()
+
+
+def resume_path() -> Optional[str]:
+    """Absolute path of the checkpoint that this attempt starts from; None: it starts at step 0, as outside a SweepRun.
+
+    For what loads checkpoints by itself, as Lightning's `ckpt_path` and transformers' `resume_from_checkpoint`; what
+    the checkpointer of this library wrote is restored by it.
+    """
+    from . import foreign
+
+    return foreign.resume_path()
 
 
 def __getattr__(name: str) -> Any:

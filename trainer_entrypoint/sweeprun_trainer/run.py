@@ -23,6 +23,7 @@ from .channel import Sender
 from .checkpointer import MARGIN_SECONDS, Checkpointer
 from .commit import Place
 from .curve import Curve
+from .foreign import OUTSIDE_DIRECTORY, ForeignCheckpoints, checkpoint_directory
 from .log import say
 from .ranks import PeerLostError, Ranks
 from .start import VOLUME_ERRORS
@@ -39,7 +40,6 @@ COMPLETE_SECONDS = 30.0
 """How long a volume may refuse the record of completion."""
 MAX_CONFIG_BYTES = 1 << 20
 OUTSIDE = "outside-sweeprun"
-OUTSIDE_DIRECTORY = "checkpoints"
 TRACKING = "tracking"
 REFUSE = "refuse"
 DROP_PER_RANK = "drop_per_rank"
@@ -211,6 +211,13 @@ class Run:
         if self._environment is None or not self._stop.is_set:
             return None
         return self._environment.grace_seconds - self._stop.seconds
+
+    def foreign_checkpoints(self) -> ForeignCheckpoints:
+        """For checkpoints that another library writes and reads. Outside a SweepRun they go where its own would."""
+        environment = self._environment
+        pinned = Pinned(OUTSIDE, 0, 0, None, None, None) if environment is None else Pinned.of(environment)
+        volume = Volume(checkpoint_directory())
+        return ForeignCheckpoints(volume, self._ranks, self._sender, pinned, leave=self._tracker.finish)
 
     def should_stop(self, step: int) -> bool:
         """Whether training was told to stop, on any rank; the same answer on all ranks. Also tells how far training is.
