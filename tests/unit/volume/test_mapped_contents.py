@@ -69,7 +69,7 @@ def made(monkeypatch):
     monkeypatch.setattr(contents, "WINDOW", WINDOW)
     monkeypatch.setattr(contents, "PIECE_BYTES", 1000)
     monkeypatch.setattr(contents, "MAPPED_BYTES", 1)
-    monkeypatch.setattr(contents, "_threads", lambda plans: 2)
+    monkeypatch.setattr(contents, "threads_for", lambda plans: 2)
     monkeypatch.setattr(contents, "may_fork", lambda: True)
     monkeypatch.setattr(os, "fork", noting)
     return found
@@ -89,8 +89,15 @@ def plan(root, *, name="a", spans=SPANS, data=DATA, written=None):
     path = root / name
     path.write_bytes(data if written is None else written)
     sums = [Span(f"at-{at}", at, size, zlib.crc32(data[at : at + size])) for at, size in spans]
-    digests = [xxhash.xxh3_128_hexdigest(data[at : at + CHUNK]) for at in range(0, len(data), CHUNK)]
-    return Plan(name, name, len(data), path.stat().st_mtime_ns, sums, digests)
+    return Plan(name, name, len(data), path.stat().st_mtime_ns, sums, digests_of(data, spans))
+
+
+def digests_of(data, spans):
+    """Of the bytes of each chunk that no span covers."""
+    covered = {byte for at, size in spans for byte in range(at, at + size)}
+    others = [byte for byte in range(len(data)) if byte not in covered]
+    chunk_of = [range(at, min(at + CHUNK, len(data))) for at in range(0, len(data), CHUNK)]
+    return [xxhash.xxh3_128_hexdigest(bytes(data[byte] for byte in others if byte in chunk)) for chunk in chunk_of]
 
 
 def outcome(volume, plans):
