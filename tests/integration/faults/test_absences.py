@@ -5,14 +5,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
+from support.control_plane import ControlPlane
+from support.control_plane import running as control_plane_running
 from support.faults.absences import absences
 from support.faults.operators import TIMES
 from support.faults.schedule import Schedule
 from sweeprun_operator.handlers import doorbell
 
 AWAY_SECONDS = 5.0
+
+
+@pytest.fixture
+def control_plane() -> Iterator[ControlPlane]:
+    """One of its own: processes that a thread started again end with that thread, and other tests need theirs."""
+    with control_plane_running() as plane:
+        yield plane
 
 
 @pytest.fixture
