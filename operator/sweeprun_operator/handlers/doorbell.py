@@ -166,7 +166,7 @@ class Doorbell:
         # TLS connections close in some turns of the loop after their session, and aiohttp has nothing to wait for.
         await asyncio.sleep(TLS_SECONDS)
         if isinstance(ended, RuntimeError) and "closed" in str(ended) and self.hearing.refused is not None:
-            # kopf that is refused closes the session under its other watches, and aiohttp in one of those may say so first
+            # kopf that is refused closes the session under its other watches, and one of those may say so first
             return reason_of_status(self.hearing.refused), f"kopf gave up after {self.hearing.refused}: {ended}"
         if isinstance(ended, Exception):
             raise ended
