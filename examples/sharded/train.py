@@ -36,7 +36,7 @@ def main() -> int:
     atexit.register(dist.destroy_process_group)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda":
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
 
     run = sweeprun.current()
     torch.manual_seed(17)
