@@ -35,7 +35,8 @@ def pod_of_before(name: str, sweep: str) -> Raw:
     spec = copy.deepcopy(replicas(manifest(name, sweep))[0]["template"]["spec"])
     trainer = named(spec, "pytorch")
     trainer["command"] = ["bash", "-c", BY_HAND, "before", sweep]
-    trainer["env"] = [{"name": "TRAIN_ARGS", "value": "--step-seconds=0.2"}]
+    arguments = {"TRAIN_ARGS": "--step-seconds=0.2", "TORCHRUN_ARGS": "--nnodes=1"}
+    trainer["env"] = [{"name": name, "value": value} for name, value in arguments.items()]
     trainer["volumeMounts"] = [{"name": "data", "mountPath": "/data", "subPath": "experiments"}]
     claim = {"claimName": "sweeps"}
     spec |= {"restartPolicy": "Never", "volumes": [{"name": "data", "persistentVolumeClaim": claim}]}
