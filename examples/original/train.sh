@@ -11,7 +11,7 @@ trap 'kill -TERM $training; wait $training; exit 143' TERM
 
 # What a SweepRun appends to resume comes as arguments.
 # shellcheck disable=SC2086
-python -m torch.distributed.run ${TORCHRUN_ARGS:---standalone} --nproc-per-node="${RANKS:-1}" "$(dirname "$0")/train.py" \
+${LAUNCHER:-python -m torch.distributed.run --standalone --nproc-per-node=${RANKS:-1}} "$(dirname "$0")/train.py" \
   --config "$run_dir/train_config_overrides.yaml" --checkpoint-dir "$checkpoints" ${TRAIN_ARGS:-} "$@" &
 training=$!
 wait $training

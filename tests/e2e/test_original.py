@@ -35,7 +35,7 @@ def pod_of_before(name: str, sweep: str) -> Raw:
     spec = copy.deepcopy(replicas(manifest(name, sweep))[0]["template"]["spec"])
     trainer = named(spec, "pytorch")
     trainer["command"] = ["bash", "-c", BY_HAND, "before", sweep]
-    arguments = {"TRAIN_ARGS": "--step-seconds=0.2", "TORCHRUN_ARGS": "--nnodes=1"}
+    arguments = {"TRAIN_ARGS": "--step-seconds=0.2", "LAUNCHER": "python"}
     trainer["env"] = [{"name": name, "value": value} for name, value in arguments.items()]
     trainer["volumeMounts"] = [{"name": "data", "mountPath": "/data", "subPath": "experiments"}]
     claim = {"claimName": "sweeps"}
