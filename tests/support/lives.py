@@ -188,10 +188,12 @@ class World:
         fitting = [item for _, item in sorted(self.commits.items()) if item.told is not None and item.path.exists()]
         if fitting:
             commit = fitting[number % len(fitting)]
-            commit.damaged = True
+            for other in self.commits.values():  # scripts save over what lies there
+                other.damaged |= other.path == commit.path
             if self._is_foreign:
-                data = commit.path.read_bytes()
+                data, written = commit.path.read_bytes(), commit.path.stat().st_mtime_ns
                 commit.path.write_bytes(flip(data, len(data) // 2))
+                os.utime(commit.path, ns=(written, written))  # a disk that damages a file does not say when
             else:
                 (commit.path / "model.pt").write_bytes(b"torn")
 
