@@ -104,12 +104,12 @@ def _metadata(keys: int, ranks: int, length: int) -> Any:
     tensors, paths, places = {}, {}, {}
     files = [f"__{rank}_0.distcp" for rank in range(ranks)]
     for key in range(keys):
-        name = f"model.layers.{key}.attention.wq.weight"
+        name = f"optimizer.state.layers.{key}.attention.wq.weight.exp_avg"
         cuts = [torch.Size([rank * ROWS, 0]) for rank in range(ranks)]
         chunks = [ChunkStorageMetadata(cut, torch.Size([ROWS, COLUMNS])) for cut in cuts]
         properties = TensorProperties(dtype=torch.bfloat16)
         tensors[name] = TensorStorageMetadata(properties, torch.Size([ranks * ROWS, COLUMNS]), chunks)
-        paths[name] = ("model", f"layers.{key}.attention.wq.weight")
+        paths[name] = ("optimizer", "state", f"layers.{key}.attention.wq.weight.exp_avg")
         for rank, cut in enumerate(cuts):
             places[MetadataIndex(name, cut, rank)] = _StorageInfo(files[rank], key * length, length)
     return Metadata(tensors, paths, places, version="1.0.0")
