@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from sweeprun_operator.api import generated
 from sweeprun_operator.metric_catalogue import CATALOGUE
 from sweeprun_trainer.metrics import METRICS
 
@@ -97,37 +98,21 @@ TABLES = {
     "alerts": alerts,
     "values": values,
 }
-DOCUMENTS = ("metrics.md", "chart.md")
+DOCUMENTS = (ROOT / "docs" / "metrics.md", ROOT / "docs" / "chart.md")
 
 
 def filled(text: str) -> str:
     return MARK.sub(lambda found: "\n".join([found[1].rstrip(), *TABLES[found["name"]](), found[3]]), text)
 
 
-def main(arguments: list[str]) -> int:
-    if arguments not in (["write"], ["check"]):
-        print("usage: python hack/documents.py write|check", file=sys.stderr)
-        return 2
+def main() -> int:
     try:
-        return _bring(arguments == ["write"])
+        texts = {path: filled(path.read_text()) for path in DOCUMENTS}
     except UndocumentedError as error:
         print(error, file=sys.stderr)
         return 1
-
-
-def _bring(write: bool) -> int:
-    stale = []
-    for path in (ROOT / "docs" / name for name in DOCUMENTS):
-        before = path.read_text()
-        after = filled(before)
-        if write:
-            path.write_text(after)
-        elif after != before:
-            stale.append(str(path.relative_to(ROOT)))
-    if stale:
-        print(f"tables are not what they are made of: {', '.join(stale)}; run `make generate`", file=sys.stderr)
-    return 1 if stale else 0
+    return generated.main(texts, program="python hack/documents.py", source="its tables are made of")
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

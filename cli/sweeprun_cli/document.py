@@ -17,6 +17,7 @@ from typer.models import ArgumentInfo, OptionInfo, ParameterInfo
 from sweeprun_cli.__main__ import app
 from sweeprun_cli.explain.exit_codes import COMMAND
 from sweeprun_cli.reference import reference
+from sweeprun_operator.api import generated
 
 DOCUMENT = Path("docs") / "command.md"
 REFERENCE = Path("docs") / "reference" / "environment.md"
@@ -110,21 +111,6 @@ def _exit_codes() -> Iterator[str]:
     yield "\n`inspect` and `local` use 0 to 3 for what they find; `sweeprun explain CODE` tells more."
 
 
-def main(arguments: list[str]) -> int:
-    texts = {DOCUMENT: document(), REFERENCE: reference()}
-    if arguments == ["write"]:
-        for path, text in texts.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
-        return 0
-    if arguments == ["check"]:
-        stale = [str(path) for path, text in texts.items() if not path.exists() or path.read_text() != text]
-        if stale:
-            sys.stderr.write(f"not what the code says: {', '.join(stale)}; run `make generate`\n")
-        return 1 if stale else 0
-    sys.stderr.write("usage: python -m sweeprun_cli.document write|check\n")
-    return 2
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    texts = {DOCUMENT: document(), REFERENCE: reference()}
+    sys.exit(generated.main(texts, program="python -m sweeprun_cli.document", source="the code says"))

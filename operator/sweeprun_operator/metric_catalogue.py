@@ -53,6 +53,24 @@ class PassError(StrEnum):
     """Anything else; the log has its traceback."""
 
 
+class End(StrEnum):
+    """Why the watches ended though nobody told them to."""
+
+    DEAF = "Deaf"
+    """One of them heard nothing any more."""
+    KIND_UNKNOWN = "KindUnknown"
+    EXPIRED = "Expired"
+    """410 to a watch or to a continued list."""
+    UNAUTHORIZED = "Unauthorized"
+    FORBIDDEN = "Forbidden"
+    SERVER_ERROR = "ServerError"
+    REFUSED = "Refused"
+    """Any other answer."""
+    UNREACHABLE = "Unreachable"
+    OTHER = "Other"
+    """An ERROR event in a stream, or a bug."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
     name: str
@@ -77,17 +95,6 @@ def _each(values: Words) -> tuple[Words, ...]:
     return tuple((value,) for value in values)
 
 
-ENDS_OF_WATCHES = (
-    "Deaf",
-    "KindUnknown",
-    "Expired",
-    "Unauthorized",
-    "Forbidden",
-    "ServerError",
-    "Refused",
-    "Unreachable",
-    "Other",
-)
 _STARTS = {
     Outcome.FRESH: (StartReason.FIRST_START, StartReason.ALL_REFUSED),
     Outcome.RESTART: (StartReason.NOTHING_COMMITTED, StartReason.RESUME_NEVER, StartReason.ALL_REFUSED),
@@ -180,8 +187,8 @@ CATALOGUE = (
         name="watches_ended",
         type=Type.COUNTER,
         help="Times that all watches ended and were started again, by reason",
-        labels={"reason": ENDS_OF_WATCHES},
-        starts=_each(ENDS_OF_WATCHES),
+        labels={"reason": words(End)},
+        starts=_each(words(End)),
     ),
     Metric(
         name="last_resync_timestamp_seconds",

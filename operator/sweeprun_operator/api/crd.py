@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import yaml
 
 from sweeprun_protocol.keys import GROUP
 
+from . import generated
 from .rules import VALIDATIONS
 from .spec import SweepRunSpec
 from .status import SweepRunStatus
@@ -142,23 +142,8 @@ def files() -> dict[Path, str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m sweeprun_operator.api.crd", description=__doc__)
-    parser.add_argument("action", choices=("write", "check"))
-    parser.add_argument("--root", type=Path, default=Path(), help="the repository; default: the working directory")
-    options = parser.parse_args(arguments)
-    stale = []
-    for path, text in files().items():
-        target = options.root / path
-        if target.exists() and target.read_text() == text:
-            continue
-        if options.action == "write":
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(text)
-        else:
-            stale.append(str(path))
-    if stale:
-        sys.stderr.write(f"not what the models say: {', '.join(stale)}; run `make generate`\n")
-    return 1 if stale else 0
+    program = "python -m sweeprun_operator.api.crd"
+    return generated.main(files(), program=program, source="the models say", arguments=arguments)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from . import generated
 from .rules import VALIDATIONS
 from .spec import SweepRunSpec
 from .status import SweepRunStatus
@@ -106,20 +107,6 @@ def _cell(text: str) -> str:
     return " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
 
 
-def main(arguments: list[str]) -> int:
-    text = document()
-    if arguments == ["write"]:
-        DOCUMENT.parent.mkdir(parents=True, exist_ok=True)
-        DOCUMENT.write_text(text)
-        return 0
-    if arguments == ["check"]:
-        current = DOCUMENT.exists() and DOCUMENT.read_text() == text
-        if not current:
-            sys.stderr.write(f"not what the models say: {DOCUMENT}; run `make generate`\n")
-        return 0 if current else 1
-    sys.stderr.write("usage: python -m sweeprun_operator.api.document write|check\n")
-    return 2
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    program = "python -m sweeprun_operator.api.document"
+    sys.exit(generated.main({DOCUMENT: document()}, program=program, source="the models say"))

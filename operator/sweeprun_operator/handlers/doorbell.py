@@ -13,7 +13,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection
-from enum import StrEnum
 from typing import Any
 
 import aiohttp
@@ -23,6 +22,7 @@ from sweeprun_operator.cluster.connection import Connection
 from sweeprun_operator.cluster.gateway import Raw
 from sweeprun_operator.cluster.versions import version
 from sweeprun_operator.controller.queue import Key
+from sweeprun_operator.metric_catalogue import End
 from sweeprun_protocol.keys import GROUP, NAME_LABEL, UID_LABEL
 
 from .hearing import Hearing
@@ -53,24 +53,6 @@ kind, which may have been installed since."""
 Ring = Callable[[Key, int | None], None]
 """With the version of what the watch told of; None: it is gone."""
 Tell = Callable[[Raw], None]
-
-
-class End(StrEnum):
-    """Why the watches ended though nobody told them to."""
-
-    DEAF = "Deaf"
-    """One of them heard nothing any more."""
-    KIND_UNKNOWN = "KindUnknown"
-    EXPIRED = "Expired"
-    """410 to a watch or to a continued list."""
-    UNAUTHORIZED = "Unauthorized"
-    FORBIDDEN = "Forbidden"
-    SERVER_ERROR = "ServerError"
-    REFUSED = "Refused"
-    """Any other answer."""
-    UNREACHABLE = "Unreachable"
-    OTHER = "Other"
-    """An ERROR event in a stream, or a bug."""
 
 
 class Doorbell:

@@ -20,7 +20,8 @@ from support.objects import run
 from sweeprun_operator.controller import health
 from sweeprun_operator.controller.health import Health
 from sweeprun_operator.handlers import doorbell
-from sweeprun_operator.handlers.doorbell import Doorbell, End
+from sweeprun_operator.handlers.doorbell import Doorbell
+from sweeprun_operator.metric_catalogue import End
 
 WATCH_SECONDS = 2
 """After which the API server ends each watch."""

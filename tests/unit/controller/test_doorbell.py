@@ -12,8 +12,9 @@ import yaml
 from yarl import URL
 
 from sweeprun_operator.handlers import doorbell
-from sweeprun_operator.handlers.doorbell import Doorbell, End, reason_of
+from sweeprun_operator.handlers.doorbell import Doorbell, reason_of
 from sweeprun_operator.handlers.hearing import Hearing
+from sweeprun_operator.metric_catalogue import End
 
 PODS, JOBS = URL("http://s/api/v1/pods?limit=500"), URL("http://s/apis/batch/v1/jobs")
 WATCH = {"watch": "true", "allowWatchBookmarks": "true"}

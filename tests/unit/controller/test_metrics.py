@@ -20,8 +20,7 @@ from sweeprun_operator.api.status import (
 )
 from sweeprun_operator.core.classify import KINDS
 from sweeprun_operator.core.lifecycle import PHASES, derive_phase
-from sweeprun_operator.handlers.doorbell import End
-from sweeprun_operator.metric_catalogue import CATALOGUE, ENDS_OF_WATCHES, ResumeResult
+from sweeprun_operator.metric_catalogue import CATALOGUE, End, ResumeResult
 from sweeprun_operator.metrics import Metrics, Sample, samples
 from sweeprun_protocol.reasons import Outcome, RefusalReason, StartReason
 
@@ -173,7 +172,8 @@ def test_an_error_of_an_unknown_class_makes_no_series_of_its_own(metrics):
 
 
 def test_the_words_of_the_catalogue_are_those_that_are_said():
-    assert set(ENDS_OF_WATCHES) == set(End)
+    (watches,) = (metric for metric in CATALOGUE if metric.name == "watches_ended")
+    assert set(watches.labels["reason"]) == set(End)
     phases = {derive_phase(status(current=current(state))) for state in State if state is not State.FINISHED}
     assert phases | {"Pending", "NotAccepted", "Queued", "Suspended", "Stuck", "Completed", "Failed"} == set(PHASES)
 
