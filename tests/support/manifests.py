@@ -52,6 +52,12 @@ def make_sweeprun(name: str = "digits-lr-0", **spec: Any) -> Raw:
     }
 
 
+def make_claim(name: str = "sweeps") -> Raw:
+    """The PersistentVolumeClaim that make_sweeprun names."""
+    spec = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}}
+    return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name}, "spec": spec}
+
+
 def merged(base: Any, changes: Any) -> Any:
     """`changes` over `base`, field by field; lists are replaced."""
     if not (isinstance(base, dict) and isinstance(changes, dict)):

@@ -10,9 +10,11 @@ from typing import Any
 from support.cluster import Cluster
 from support.mortal import KilledError, Mortal
 from support.played import Played
+from support.reports import FRESH
 from sweeprun_operator.cluster.gateway import Gateway
 from sweeprun_operator.controller.queue import Key
 from sweeprun_operator.controller.reconcile import Decisions, Next, Reconciler
+from sweeprun_protocol.prepare import PrepareReport
 
 Raw = dict[str, Any]
 MOST_PASSES = 60
@@ -73,6 +75,19 @@ class Passes:
         found = self.cluster.get(kind, name)
         assert found is not None
         return found
+
+    async def starts(self, report: PrepareReport = FRESH, *, attempt: int = 0) -> None:
+        """Until the attempt's PyTorchJob is made, after its prepare has answered so."""
+        prepare = f"{self.key.name}-p{report.prepare}"
+        await self.child("Job", prepare)
+        self.played.answer(prepare, report)
+        await self.child("PyTorchJob", f"{self.key.name}-a{attempt}")
+
+    async def trains(self, report: PrepareReport = FRESH, *, attempt: int = 0) -> None:
+        """Until all pods of the attempt run."""
+        await self.starts(report, attempt=attempt)
+        self.played.start_attempt(f"{self.key.name}-a{attempt}")
+        await self.state("Running")
 
     async def state(self, name: str) -> None:
         await self.until(lambda: self.status.get("current", {}).get("state") == name, f"the state is {name}")

@@ -10,7 +10,7 @@ from support.cluster import Cluster
 from support.control_plane import ControlPlane
 from support.control_plane import running as control_plane_running
 from support.kueue import Kueue, running
-from support.manifests import make_container, make_pod, make_sweeprun, make_template
+from support.manifests import make_claim, make_container, make_pod, make_sweeprun, make_template
 from support.passes import Passes
 from sweeprun_operator.builders.images import HelperImages
 from sweeprun_operator.builders.manifests import Manifests
@@ -36,8 +36,7 @@ def plane(kueue: Kueue) -> ControlPlane:
 @pytest.fixture
 def cluster(plane: ControlPlane) -> Cluster:
     made = plane.new_namespace("queues")
-    spec = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}}
-    made.create({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "sweeps"}, "spec": spec})
+    made.create(make_claim())
     return made
 
 

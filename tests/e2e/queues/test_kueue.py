@@ -9,22 +9,17 @@ from support.cluster import eventually
 from support.kueue import Queue
 from support.kueue.queues import PRIORITY_LABEL, QUEUE_LABEL
 from support.kueue.running import MANAGED
-from sweeprun_protocol.prepare import PrepareReport
-from sweeprun_protocol.reasons import Format, Outcome, StartReason
-from sweeprun_protocol.records import CheckpointRef
+from support.reports import CHECKPOINT, make_report
+from sweeprun_protocol.reasons import Outcome, StartReason
 
 from .conftest import QUEUE
 
 pytestmark = pytest.mark.alone
-CHECKPOINT = CheckpointRef(
-    step=500, epoch=1, path="checkpoints/step-000000500.e1", digest="sha256:" + "ab" * 32, format=Format.SWEEPRUN
-)
 TEN_DAYS = 864_000
 
 
 def report(number, outcome, **more):
-    told = {"run_id": "digits-lr.r.1", "volume_id": "volume-1", "epoch": number + 1, **more}
-    return PrepareReport(prepare=number, outcome=outcome, message="said by the test", **told)
+    return make_report(number, outcome, epoch=number + 1, **more)
 
 
 FRESH = report(0, Outcome.FRESH, reason=StartReason.FIRST_START)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from support.cluster import RefusedError
-from support.manifests import make_container, make_pod, make_sweeprun, make_template, with_value
+from support.manifests import make_claim, make_container, make_pod, make_sweeprun, make_template, with_value
 from support.passes import Passes
 from sweeprun_operator.builders.images import HelperImages
 from sweeprun_operator.builders.manifests import Manifests
@@ -15,17 +15,10 @@ from sweeprun_operator.controller.decisions import BoundDecisions
 
 from .conftest import dry_create
 
-CLAIM = {
-    "apiVersion": "v1",
-    "kind": "PersistentVolumeClaim",
-    "metadata": {"name": "sweeps"},
-    "spec": {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}},
-}
-
 
 @pytest.fixture
 async def tell(installed):
-    installed.team.ensure(CLAIM)
+    installed.team.ensure(make_claim())
     decisions = BoundDecisions(Manifests(HelperImages(image="sweeprun/operator:test")))
     async with await KubernetesGateway.connect(str(installed.plane.kubeconfig)) as gateway:
 

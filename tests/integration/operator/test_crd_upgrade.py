@@ -11,33 +11,21 @@ import yaml
 
 from support.cluster import RefusedError, eventually
 from support.control_plane.definitions import CRDS, ROOT
-from support.manifests import make_sweeprun
+from support.manifests import make_claim, make_sweeprun
 from support.operator_process import running, settings
 from support.passes import Passes
-from sweeprun_protocol.prepare import PrepareReport
-from sweeprun_protocol.reasons import Outcome, StartReason
 
 NAME = "run"
 DEFINITION = f"{CRDS}/sweepruns.sweeprun.dev"
 
 
-def report(number, outcome, **more):
-    told = {"run_id": "digits-lr.r.1", "volume_id": "volume-1", **more}
-    return PrepareReport(prepare=number, outcome=outcome, message="said by the test", **told)
-
-
 @pytest.fixture
 async def story(gateway, decisions, cluster):
     """Of a run that trains."""
-    spec = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}}
-    cluster.create({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "sweeps"}, "spec": spec})
+    cluster.create(make_claim())
     cluster.create(make_sweeprun(NAME))
     made = Passes(gateway, decisions, cluster, NAME)
-    await made.child("Job", "run-p0")
-    made.played.answer("run-p0", report(0, Outcome.FRESH, reason=StartReason.FIRST_START, epoch=1))
-    await made.child("PyTorchJob", "run-a0")
-    made.played.start_attempt("run-a0")
-    await made.state("Running")
+    await made.trains()
     await made.settle()
     return made
 

@@ -7,33 +7,21 @@ import logging
 
 import pytest
 
-from support.manifests import make_init, make_sweeprun
+from support.manifests import make_claim, make_init, make_sweeprun
 from support.operator_process import running, settings
 from support.passes import Passes
-from sweeprun_protocol.prepare import Candidate, PrepareReport
-from sweeprun_protocol.reasons import BlockedReason, Format, Outcome, StartReason
-from sweeprun_protocol.records import CheckpointRef, Owner
+from support.reports import CHECKPOINT, make_report
+from sweeprun_protocol.prepare import Candidate
+from sweeprun_protocol.reasons import BlockedReason, Outcome, StartReason
+from sweeprun_protocol.records import Owner
 
 NAME = "run"
 CHILDREN = ("Job", "PyTorchJob", "Pod")
-DIGEST = "sha256:" + "ab" * 32
-CHECKPOINT = CheckpointRef(
-    step=500, epoch=1, path="checkpoints/step-000000500.e1", digest=DIGEST, format=Format.SWEEPRUN
-)
-
-
-def report(number, outcome, **more):
-    told = {"run_id": "digits-lr.r.1", "volume_id": "volume-1", **more}
-    return PrepareReport(prepare=number, outcome=outcome, message="said by the test", **told)
-
-
-FRESH = report(0, Outcome.FRESH, reason=StartReason.FIRST_START, epoch=1)
 
 
 @pytest.fixture
 def claimed(cluster):
-    spec = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}}
-    cluster.create({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "sweeps"}, "spec": spec})
+    cluster.create(make_claim())
 
 
 async def waiting(story):
@@ -48,14 +36,12 @@ async def preparing(story):
 
 async def initializing(story):
     await story.child("Job", "run-p0")
-    story.played.answer("run-p0", report(0, Outcome.INIT_REQUIRED))
+    story.played.answer("run-p0", make_report(0, Outcome.INIT_REQUIRED))
     await story.state("Initializing")
 
 
 async def starting(story):
-    await story.child("Job", "run-p0")
-    story.played.answer("run-p0", FRESH)
-    await story.child("PyTorchJob", "run-a0")
+    await story.starts()
 
 
 async def queued(story):
@@ -65,9 +51,7 @@ async def queued(story):
 
 
 async def trains(story):
-    await starting(story)
-    story.played.start_attempt("run-a0")
-    await story.state("Running")
+    await story.trains()
 
 
 async def draining(story):
@@ -80,17 +64,13 @@ async def draining(story):
 async def resumed(story):
     await draining(story)
     story.played.collect_garbage()
-    await story.child("Job", "run-p1")
     more = {"reason": StartReason.NEWEST_CHECKPOINT, "epoch": 2, "checkpoint": CHECKPOINT, "last_step": 540}
-    story.played.answer("run-p1", report(1, Outcome.RESUME, **more))
-    await story.child("PyTorchJob", "run-a1")
-    story.played.start_attempt("run-a1")
-    await story.state("Running")
+    await story.trains(make_report(1, Outcome.RESUME, **more), attempt=1)
 
 
 async def stuck(story):
     await story.child("Job", "run-p0")
-    story.played.answer("run-p0", report(0, Outcome.BLOCKED, blocked=BlockedReason.IO_ERROR, run_id=None))
+    story.played.answer("run-p0", make_report(0, Outcome.BLOCKED, blocked=BlockedReason.IO_ERROR, run_id=None))
     await story.until(lambda: story.condition("Stuck").get("status") == "True", "it is stuck")
 
 
@@ -108,7 +88,7 @@ async def complete(story):
         story.played.end_pod(pod, 0)
     story.played.job_status("run-a0", "Succeeded")
     await story.child("Job", "run-p1")
-    story.played.answer("run-p1", report(1, Outcome.COMPLETED, epoch=2, step=1000, checkpoint=CHECKPOINT))
+    story.played.answer("run-p1", make_report(1, Outcome.COMPLETED, epoch=2, step=1000, checkpoint=CHECKPOINT))
     await story.until(lambda: story.condition("Complete").get("status") == "True", "it is complete")
 
 
@@ -200,7 +180,7 @@ async def test_the_next_of_its_name_waits_for_its_pods_and_takes_its_run_over(ga
     await story.child("Job", "run-p0")
     owner = Owner(cluster=await gateway.cluster_id(), namespace=cluster.namespace, name=NAME, uid=uid)
     candidate = Candidate(run_id="digits-lr.r.1", epoch=2, owner=owner, idle_seconds=0)
-    story.played.answer("run-p0", report(0, Outcome.CANDIDATES, candidates=(candidate,), run_id=None))
+    story.played.answer("run-p0", make_report(0, Outcome.CANDIDATES, candidates=(candidate,), run_id=None))
     for pod in pods:
         for _ in range(3):
             await story.settle()
@@ -210,7 +190,7 @@ async def test_the_next_of_its_name_waits_for_its_pods_and_takes_its_run_over(ga
     assert story.condition("Stuck")["reason"] == "OwnerEnding"
     await story.child("Job", "run-p1")
     more = {"reason": StartReason.NEWEST_CHECKPOINT, "epoch": 3, "checkpoint": CHECKPOINT, "adopted": True}
-    story.played.answer("run-p1", report(1, Outcome.RESUME, **more))
+    story.played.answer("run-p1", make_report(1, Outcome.RESUME, **more))
     await story.child("PyTorchJob", "run-a0")
     assert story.condition("Stuck")["status"] == "False"
     assert story.status["runId"] == "digits-lr.r.1"

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from support.manifests import make_run, make_sweeprun
+from support.manifests import make_claim, make_run, make_sweeprun
 from support.observations import NOW
 from support.passes import Passes
 from sweeprun_operator.api.status import AvoidedNode
@@ -33,16 +33,10 @@ def begin(cluster, gateway, decisions):
     """A run whose worker is on a node that no longer exists, in the middle of its drain."""
 
     async def played(*, policy="ForceDelete", dies_after=()):
-        spec = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}}
-        claim = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "sweeps"}, "spec": spec}
-        cluster.create(claim)
+        cluster.create(make_claim())
         cluster.create(make_sweeprun(NAME, unreachable={"tolerationSeconds": 60, "policy": policy}))
         story = Passes(gateway, decisions, cluster, NAME, dies_after=dies_after)
-        await story.child("Job", "run-p0")
-        story.played.answer("run-p0", FRESH)
-        await story.child("PyTorchJob", "run-a0")
-        story.played.start_attempt("run-a0")
-        await story.state("Running")
+        await story.trains()
         cluster.patch("Pod", LOST, {"metadata": {"finalizers": [FINALIZER]}})
         cluster.evict(LOST)
         story.played.job_status("run-a0", "Failed")

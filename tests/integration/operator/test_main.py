@@ -13,7 +13,7 @@ import pytest
 import requests
 
 from support.cluster import eventually
-from support.manifests import make_sweeprun
+from support.manifests import make_claim, make_sweeprun
 from support.rights import kubeconfig_of_operator
 
 
@@ -62,10 +62,7 @@ def test_it_works_and_leaves_within_seconds_of_sigterm(cluster, environment, pro
     eventually(lambda: answers(health, "/readyz"), "it listens", timeout=60)
     eventually(lambda: answers(health, "/readyz").ok, "it is ready", timeout=30)
     assert answers(health, "/healthz").ok
-    resources = {"requests": {"storage": "1Gi"}}
-    spec = {"accessModes": ["ReadWriteMany"], "resources": resources}
-    meta = {"name": "sweeps"}
-    cluster.create({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": meta, "spec": spec})
+    cluster.create(make_claim())
     cluster.create(make_sweeprun("run"))
     eventually(lambda: cluster.get("Job", "run-p0"), "prepare 0 is made", timeout=30)
     metrics = answers(environment["SWEEPRUN_OPERATOR_METRICS_PORT"], "/metrics").text

@@ -5,28 +5,11 @@ from __future__ import annotations
 import pytest
 
 from support.cluster import RefusedError
-from support.manifests import make_container, make_pod, make_sweeprun, make_template
+from support.manifests import make_claim, make_container, make_pod, make_sweeprun, make_template
 from support.passes import Passes
 from sweeprun_operator.core.refusals import ASK_SECONDS
-from sweeprun_protocol.prepare import PrepareReport
-from sweeprun_protocol.reasons import Outcome, StartReason
 
 NAME = "run"
-FRESH = PrepareReport(
-    prepare=0,
-    outcome=Outcome.FRESH,
-    reason=StartReason.FIRST_START,
-    message="said by the test",
-    run_id="digits-lr.r.1",
-    volume_id="volume-1",
-    epoch=1,
-)
-
-
-def claim():
-    resources = {"requests": {"storage": "1Gi"}}
-    spec = {"accessModes": ["ReadWriteMany"], "resources": resources}
-    return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "sweeps"}, "spec": spec}
 
 
 def limit_range(cluster, **limits):
@@ -54,7 +37,7 @@ def restricted(cluster):
 @pytest.fixture
 def tell(gateway, decisions, cluster):
     def begin(**spec):
-        cluster.create(claim())
+        cluster.create(make_claim())
         cluster.create(make_sweeprun(NAME, **spec))
         return Passes(gateway, decisions, cluster, NAME)
 
@@ -69,9 +52,7 @@ async def later(story):
 
 
 async def starts(story):
-    await story.child("Job", "run-p0")
-    story.played.answer("run-p0", FRESH)
-    await story.child("PyTorchJob", "run-a0")
+    await story.starts()
     await story.settle()
 
 

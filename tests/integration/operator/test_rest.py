@@ -7,24 +7,13 @@ import asyncio
 import pytest
 from aiohttp import web
 
-from support.manifests import make_sweeprun, make_template
+from support.manifests import make_claim, make_sweeprun, make_template
 from support.operator_process import running, settings
 from support.passes import Passes
 from sweeprun_operator.handlers import process as processes
-from sweeprun_protocol.prepare import PrepareReport
-from sweeprun_protocol.reasons import Outcome, StartReason
 
 NAME = "run"
 POD = "run-a0-master-0"
-FRESH = PrepareReport(
-    prepare=0,
-    outcome=Outcome.FRESH,
-    reason=StartReason.FIRST_START,
-    message="said by the test",
-    run_id="digits-lr.r.1",
-    volume_id="volume-1",
-    epoch=1,
-)
 
 
 class Trainer:
@@ -51,13 +40,10 @@ async def trainer():
 
 @pytest.fixture
 async def trains(gateway, decisions, cluster):
-    spec = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}}
-    cluster.create({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "sweeps"}, "spec": spec})
+    cluster.create(make_claim())
     cluster.create(make_sweeprun(NAME, template=make_template(workers=0)))
     story = Passes(gateway, decisions, cluster, NAME)
-    await story.child("Job", "run-p0")
-    story.played.answer("run-p0", FRESH)
-    await story.child("PyTorchJob", "run-a0")
+    await story.starts()
     story.played.start_attempt("run-a0")
     cluster.patch("Pod", POD, {"status": {"podIP": "127.0.0.1"}}, subresource="/status")
     await story.state("Running")

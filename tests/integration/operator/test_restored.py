@@ -4,47 +4,28 @@ from __future__ import annotations
 
 import pytest
 
-from support.manifests import make_sweeprun
+from support.manifests import make_claim, make_sweeprun
 from support.passes import Passes
-from sweeprun_protocol.prepare import PrepareReport
-from sweeprun_protocol.reasons import Format, Outcome, StartReason
-from sweeprun_protocol.records import CheckpointRef
+from support.reports import CHECKPOINT, make_report
+from sweeprun_protocol.reasons import Outcome, StartReason
 
 NAME = "run"
-DIGEST = "sha256:" + "ab" * 32
-CHECKPOINT = CheckpointRef(
-    step=500, epoch=1, path="checkpoints/step-000000500.e1", digest=DIGEST, format=Format.SWEEPRUN
-)
-
-
-def report(number, outcome, **more):
-    told = {"run_id": "digits-lr.r.1", "volume_id": "volume-1", **more}
-    return PrepareReport(prepare=number, outcome=outcome, message="said by the test", **told)
 
 
 @pytest.fixture
 async def story(gateway, decisions, cluster):
     """Of a run that trains."""
-    spec = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}}
-    cluster.create({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "sweeps"}, "spec": spec})
+    cluster.create(make_claim())
     cluster.create(make_sweeprun(NAME))
     made = Passes(gateway, decisions, cluster, NAME)
-    await made.child("Job", "run-p0")
-    made.played.answer("run-p0", report(0, Outcome.FRESH, reason=StartReason.FIRST_START, epoch=1))
-    await made.child("PyTorchJob", "run-a0")
-    made.played.start_attempt("run-a0")
-    await made.state("Running")
+    await made.trains()
     await made.settle()
     return made
 
 
 async def resumes(story, prepare, attempt, epoch):
-    await story.child("Job", f"run-p{prepare}")
     more = {"reason": StartReason.NEWEST_CHECKPOINT, "epoch": epoch, "checkpoint": CHECKPOINT, "last_step": 540}
-    story.played.answer(f"run-p{prepare}", report(prepare, Outcome.RESUME, **more))
-    await story.child("PyTorchJob", f"run-a{attempt}")
-    story.played.start_attempt(f"run-a{attempt}")
-    await story.state("Running")
+    await story.trains(make_report(prepare, Outcome.RESUME, **more), attempt=attempt)
 
 
 def reasons(story):

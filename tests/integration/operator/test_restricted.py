@@ -5,29 +5,21 @@ from __future__ import annotations
 import pytest
 
 from support.cluster import RefusedError
-from support.manifests import make_container, make_init, make_pod, make_sweeprun, make_template
+from support.manifests import make_claim, make_container, make_init, make_pod, make_sweeprun, make_template
 from support.passes import Passes
-from sweeprun_protocol.prepare import PrepareReport
-from sweeprun_protocol.reasons import Outcome, StartReason
+from support.reports import FRESH, make_report
+from sweeprun_protocol.reasons import Outcome
 
 NAME = "run"
 SECURE_POD = {"runAsNonRoot": True, "runAsUser": 1000, "fsGroup": 1000, "seccompProfile": {"type": "RuntimeDefault"}}
 SECURE = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 
 
-def report(prepare, outcome, **more):
-    return PrepareReport(prepare=prepare, outcome=outcome, message="said by the test", **more)
-
-
-FRESH = {"reason": StartReason.FIRST_START, "run_id": "digits-lr.r.1", "volume_id": "volume-1", "epoch": 1}
-
-
 @pytest.fixture
 def begin(cluster, gateway, decisions):
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     cluster.patch("Namespace", cluster.namespace, {"metadata": {"labels": labels}})
-    spec = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}}
-    cluster.create({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "sweeps"}, "spec": spec})
+    cluster.create(make_claim())
 
     def make(**spec):
         cluster.create(make_sweeprun(NAME, **spec))
@@ -51,9 +43,9 @@ async def test_all_of_them_are_admitted(begin, cluster):
     """Prepare, sweep_init, training pods with what is added to them, and the survey of the drain."""
     story = begin(template=template(), init=init(), resume={"adoption": {"scope": "None"}})
     await story.child("Job", f"{NAME}-p0")
-    story.played.answer(f"{NAME}-p0", report(0, Outcome.INIT_REQUIRED))
+    story.played.answer(f"{NAME}-p0", make_report(0, Outcome.INIT_REQUIRED))
     await story.child("Job", f"{NAME}-i0")
-    story.played.answer(f"{NAME}-i0", report(0, Outcome.FRESH, **FRESH))
+    story.played.answer(f"{NAME}-i0", FRESH)
     await story.child("PyTorchJob", f"{NAME}-a0")
     _, worker = story.played.start_attempt(f"{NAME}-a0")
     await story.state("Running")
@@ -68,7 +60,7 @@ async def test_all_of_them_are_admitted(begin, cluster):
 async def test_a_template_that_does_not_keep_to_it_is_not_made_to(begin):
     story = begin(template=template(security={}))
     await story.child("Job", f"{NAME}-p0")
-    story.played.answer(f"{NAME}-p0", report(0, Outcome.FRESH, **FRESH))
+    story.played.answer(f"{NAME}-p0", FRESH)
     await story.child("PyTorchJob", f"{NAME}-a0")
     with pytest.raises(RefusedError, match="must set securityContext"):
         story.played.start_attempt(f"{NAME}-a0")

@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from support.manifests import make_sweeprun, make_template
+from support.manifests import make_claim, make_sweeprun, make_template
 from support.passes import Passes
+from support.reports import CHECKPOINT, DIGEST, make_report
 from sweeprun_operator.cluster.kubernetes_gateway import KubernetesGateway
-from sweeprun_protocol.prepare import PrepareReport
-from sweeprun_protocol.reasons import BlockedReason, Format, Outcome, StartReason
-from sweeprun_protocol.records import CheckpointRef
+from sweeprun_protocol.reasons import BlockedReason, Outcome, StartReason
 
 NAME = "run"
-DIGEST = "sha256:" + "ab" * 32
-CHECKPOINT = CheckpointRef(
-    step=500, epoch=1, path="checkpoints/step-000000500.e1", digest=DIGEST, format=Format.SWEEPRUN
-)
 
 
 def report(number, outcome, **more):
-    told = {"run_id": "digits-lr.r.1", "volume_id": "volume-1", "config_digest": DIGEST, **more}
-    return PrepareReport(prepare=number, outcome=outcome, message="said by the test", **told)
+    return make_report(number, outcome, config_digest=DIGEST, **more)
 
 
 FRESH = report(0, Outcome.FRESH, reason=StartReason.FIRST_START, epoch=1)
@@ -30,10 +24,7 @@ COMPLETED = report(2, Outcome.COMPLETED, epoch=3, step=1000, checkpoint=CHECKPOI
 
 @pytest.fixture
 def claim(cluster):
-    resources = {"requests": {"storage": "1Gi"}}
-    spec = {"accessModes": ["ReadWriteMany"], "resources": resources}
-    meta = {"name": "sweeps"}
-    cluster.create({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": meta, "spec": spec})
+    cluster.create(make_claim())
 
 
 @pytest.fixture
@@ -46,11 +37,7 @@ def tell(gateway, decisions, cluster, claim):
 
 
 async def begins(story):
-    await story.child("Job", "run-p0")
-    story.played.answer("run-p0", FRESH)
-    await story.child("PyTorchJob", "run-a0")
-    story.played.start_attempt("run-a0")
-    await story.state("Running")
+    await story.trains(FRESH)
 
 
 async def is_evicted(story):
@@ -62,11 +49,7 @@ async def is_evicted(story):
 
 
 async def resumes(story):
-    await story.child("Job", "run-p1")
-    story.played.answer("run-p1", RESUME)
-    await story.child("PyTorchJob", "run-a1")
-    story.played.start_attempt("run-a1")
-    await story.state("Running")
+    await story.trains(RESUME, attempt=1)
 
 
 async def completes(story):
@@ -179,10 +162,7 @@ async def undisturbed(remembered, control_plane, decisions):
     """How the story ends where nobody dies; told once."""
     if not remembered:
         cluster = control_plane.new_namespace()
-        resources = {"requests": {"storage": "1Gi"}}
-        spec = {"accessModes": ["ReadWriteMany"], "resources": resources}
-        meta = {"name": "sweeps"}
-        cluster.create({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": meta, "spec": spec})
+        cluster.create(make_claim())
         cluster.create(make_sweeprun(NAME))
         async with await KubernetesGateway.connect(str(control_plane.kubeconfig)) as gateway:
             story = Passes(gateway, decisions, cluster, NAME)

@@ -18,6 +18,7 @@ from typing import Any
 
 from support.cluster import PATHS, Cluster
 from support.control_plane import ControlPlane
+from support.manifests import make_claim
 from support.played import NODE
 
 from .history import KINDS, Historian
@@ -31,12 +32,6 @@ from .upstream import Upstream
 from .wire import Wire
 
 Raw = dict[str, Any]
-CLAIM: Raw = {
-    "apiVersion": "v1",
-    "kind": "PersistentVolumeClaim",
-    "metadata": {"name": "sweeps"},
-    "spec": {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}},
-}
 LATE = (Kind.LATE, Kind.FREEZE)
 CATCH_UP_SECONDS = 60.0
 """Until a watch has told what is there: beyond it, the watch is broken."""
@@ -138,7 +133,7 @@ class Campaign:
     async def _play(self, told: Told, scenario: Scenario, player: Player, wire: Wire, made: list[Operator]) -> None:
         cluster, name = player.cluster, player.namespace.name
         await asyncio.to_thread(cluster.create, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-        await asyncio.to_thread(cluster.create, CLAIM)
+        await asyncio.to_thread(cluster.create, make_claim())
         await asyncio.to_thread(cluster.create, scenario.manifest())
         for operator in made:
             operator.start()
