@@ -7,7 +7,6 @@ what was written. The metadata are a pickle by DCP's own rule; they are read bac
 from __future__ import annotations
 
 import io
-import os
 import pickle
 import warnings
 from collections import defaultdict
@@ -194,19 +193,19 @@ class _Reader(StorageReader):
             self._prove(name)
             with self._volume.open_file(f"{self._directory}/{name}") as (descriptor, _):
                 for item in some:
-                    self._read(descriptor, item, planner)
+                    self._read(descriptor, f"{self._directory}/{name}", item, planner)
         done: Future[None] = Future()
         done.set_result(None)
         return done
 
-    def _read(self, descriptor: int, item: Any, planner: Any) -> None:
+    def _read(self, descriptor: int, path: str, item: Any, planner: Any) -> None:
         place = self._places[item.storage_index]
-        data = bytearray()
-        while len(data) < place.length:
-            piece = os.pread(descriptor, place.length - len(data), place.offset + len(data))
-            if not piece:
+        data, done = bytearray(place.length), 0
+        while done < place.length:
+            count = self._volume.read_at(descriptor, memoryview(data)[done:], place.offset + done, path)
+            if count == 0:
                 raise EOFError(f"{place.relative_path} ends in {item.storage_index.fqn}")
-            data += piece
+            done += count
         tensor = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         for dimension, (offset, length) in enumerate(zip(item.storage_offsets, item.lengths)):
             tensor = tensor.narrow(dimension, offset, length)

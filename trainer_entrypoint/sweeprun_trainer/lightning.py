@@ -21,11 +21,10 @@ from lightning.fabric.utilities.data import _set_sampler_epoch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
-from . import STOPPED, checkpoint_directory, current, resume_path
-from .foreign import ForeignCheckpoints
+from . import STOPPED, checkpoint_directory, resume_path
 from .log import say
-from .run import Run
 from .stateful import RandomState
+from .trainer_callback import RunCallback
 
 KEY = "sweeprun"
 """In the checkpoint."""
@@ -33,9 +32,11 @@ _LOADER = "combined_loader"
 """Lightning's name for the state of its loaders, which it keeps of rank 0."""
 
 
-class SweepRunCallback(Checkpoint):
+class SweepRunCallback(RunCallback, Checkpoint):
     """Saves, stops and completes. Being a Checkpoint, it runs after other callbacks and stands for the default
     ModelCheckpoint; one that you add yourself keeps to its own directory."""
+
+    BEGINNING = "Trainer.fit() has set up its processes"
 
     def __init__(self, *, every_steps: int, completes: bool = True, timeout_seconds: float = 600.0) -> None:
         """
@@ -47,44 +48,26 @@ class SweepRunCallback(Checkpoint):
         """
         if every_steps < 1:
             raise ValueError(f"every_steps is {every_steps}: a checkpoint is saved every 1, 2, ... steps")
+        super().__init__(completes=completes, timeout_seconds=timeout_seconds)
         self._every = every_steps
-        self._completes = completes
-        self._timeout_seconds = timeout_seconds
-        self._run: Optional[Run] = None
-        self._checkpoints: Optional[ForeignCheckpoints] = None
         self._asked_at = 0
         self._saved_at = 0
         self._save_is_due = False
-        self._stops = False
         self._kept: Optional[dict[str, Any]] = None
         """Of this rank, in the checkpoint that was loaded, until it is used."""
         self._beginning: Optional[dict[str, Any]] = None
         """Random state with which the epoch's iterator over the data was made."""
         self._iterator_is_new = False
 
-    @property
-    def run(self) -> Run:
-        """Known from the beginning of fit()."""
-        if self._run is None:
-            raise RuntimeError("the run is known once Trainer.fit() has set up its processes")
-        return self._run
-
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """The ranks have joined, and nothing is loaded yet."""
         if stage != "fit":
             return
-        if self._run is None:
-            self._run = current(timeout_seconds=self._timeout_seconds)
-            self._checkpoints = self._run.foreign_checkpoints()
+        self._join()
         # Its handler would take ours away, and broadcasts from within: a rank that is told alone would then hang, or
         # mix its message with the others' collectives.
         trainer._signal_connector.register_signal_handlers = _leave_signals_alone  # type: ignore[method-assign]
         self._known.agree()
-
-    @property
-    def _known(self) -> ForeignCheckpoints:
-        assert self._checkpoints is not None, "setup() comes first"
-        return self._checkpoints
 
     # -- saving and stopping -------------------------------------------------------------------------------------------
 

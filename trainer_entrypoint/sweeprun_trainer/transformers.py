@@ -18,14 +18,15 @@ from typing import Any, Optional
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from . import STOPPED, checkpoint_directory, current
-from .foreign import ForeignCheckpoints
+from . import STOPPED, checkpoint_directory
 from .log import say
-from .run import Run
+from .trainer_callback import RunCallback
 
 
-class SweepRunCallback(TrainerCallback):
+class SweepRunCallback(RunCallback, TrainerCallback):
     """Stops and completes, and makes what Trainer saves durable."""
+
+    BEGINNING = "Trainer.train() has begun"
 
     def __init__(self, *, completes: bool = True, timeout_seconds: float = 600.0) -> None:
         """
@@ -34,31 +35,13 @@ class SweepRunCallback(TrainerCallback):
                 itself, where more follows that an eviction must not cut off.
             timeout_seconds: see sweeprun_trainer.current().
         """
-        self._completes = completes
-        self._timeout_seconds = timeout_seconds
-        self._run: Optional[Run] = None
-        self._checkpoints: Optional[ForeignCheckpoints] = None
-        self._stops = False
-
-    @property
-    def run(self) -> Run:
-        """Known from the beginning of train()."""
-        if self._run is None:
-            raise RuntimeError("the run is known once Trainer.train() has begun")
-        return self._run
+        super().__init__(completes=completes, timeout_seconds=timeout_seconds)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        if self._run is None:
-            self._run = current(timeout_seconds=self._timeout_seconds)
-            self._checkpoints = self._run.foreign_checkpoints()
+        self._join()
         self._known.agree(self._problem(args, state))
-
-    @property
-    def _known(self) -> ForeignCheckpoints:
-        assert self._checkpoints is not None, "on_train_begin() comes first"
-        return self._checkpoints
 
     def _problem(self, args: TrainingArguments, state: TrainerState) -> Optional[str]:
         directory = checkpoint_directory()
