@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from typing import Any
 import torch
 
 from support.cluster import eventually
+from support.ports import free_port
 from support.volume_checkpoints import context_at
 from sweeprun_protocol.environ import RunEnvironment
 from sweeprun_protocol.layout import RunLayout
@@ -100,7 +100,7 @@ class FrameworkRun:
             "OMP_NUM_THREADS": "1",
             "WORLD_SIZE": str(WORLD),
             "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(_free_port()),
+            "MASTER_PORT": str(free_port()),
             **environ,
         }
         processes = [
@@ -191,9 +191,3 @@ def differences(one: Any, other: Any, place: str = "") -> list[str]:
         pairs = enumerate(zip(one, other, strict=True))
         return [found for index, (a, b) in pairs for found in differences(a, b, f"{place}/{index}")]
     return [] if one == other else [f"{place}: {one!r} {other!r}"]
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,13 @@ def settings(kubeconfig: Path, namespace: str, **more: Any) -> Settings:
         "kubeconfig": str(kubeconfig),
     }
     return Settings(**{**values, **more})
+
+
+async def until(look: Callable[[], Any], seconds: float = 15.0) -> None:
+    """Until `look`, which asks a server, gives something true. Raises TimeoutError."""
+    async with asyncio.timeout(seconds):
+        while not await asyncio.to_thread(look):  # noqa: ASYNC110  what is waited for is on a server
+            await asyncio.sleep(0.02)
 
 
 @contextlib.asynccontextmanager

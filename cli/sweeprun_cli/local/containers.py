@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sweeprun_operator.builders.pytorchjob import ZIPAPP
 from sweeprun_protocol.prepare import REQUEST_ENV
 
 from .store import Raw
 
 WRAPPER = ("/bin/sh", "/sweeprun/run.sh")
-ZIPAPP = "/opt/sweeprun/sweeprun.pyz"
 IMAGE_EXAMPLES = "/opt/sweeprun/examples"
 """Where the example image keeps the scripts of examples/."""
 TERMINATION_LOG = "/dev/termination-log"

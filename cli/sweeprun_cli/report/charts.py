@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -129,9 +129,7 @@ def steps(title: str, run: Run, now: datetime) -> Markup | None:
     def y(step: int) -> float:
         return PLOT_HEIGHT - step / highest * (PLOT_HEIGHT - 12)
 
-    for step in (0, highest // 2, highest):
-        drawn.append(element("text", str(step), x=LEFT - 8, y=y(step) + 4, text_anchor="end", class_="tick"))
-        drawn.append(element("line", x1=LEFT, x2=WIDTH - RIGHT, y1=y(step), y2=y(step), class_="grid"))
+    drawn += _grid((y(step), str(step)) for step in (0, highest // 2, highest))
     before: tuple[datetime, int] | None = None
     for bar, line in zip(found, points, strict=True):
         if before is not None:
@@ -139,9 +137,7 @@ def steps(title: str, run: Run, now: datetime) -> Markup | None:
             lost = f"{max(0, high - low)} steps repeated by attempt {bar.attempt.attempt}"
             places = f"M {axis.x(left):.1f} {y(high):.1f} L {axis.x(right):.1f} {y(low):.1f}"
             drawn.append(element("g", element("title", lost), element("path", d=places, class_="lost")))
-        path = " L ".join(f"{axis.x(time):.1f} {y(step):.1f}" for time, step in line)
-        shape = element("path", d=f"M {path}", class_=f"steps {COLOURS[bar.attempt.kind]}")
-        drawn.append(element("g", element("title", bar.told), shape))
+        drawn.append(_line([(axis.x(time), y(step)) for time, step in line], bar.attempt, bar.told))
         before = line[-1]
     text = f"Steps 0 to {highest}. A dashed line is an interruption: it falls to the step that was resumed from."
     return figure(title, text, WIDTH, PLOT_HEIGHT + 24, *drawn)
@@ -159,6 +155,19 @@ def _points(run: Run, bar: Bar) -> list[tuple[datetime, int]]:
     return line
 
 
+def _grid(marks: Iterable[tuple[float, str]]) -> Iterator[Child]:
+    """Lines across the plot, by height and label."""
+    for y, label in marks:
+        yield element("text", label, x=LEFT - 8, y=y + 4, text_anchor="end", class_="tick")
+        yield element("line", x1=LEFT, x2=WIDTH - RIGHT, y1=y, y2=y, class_="grid")
+
+
+def _line(places: Sequence[tuple[float, float]], attempt: Attempt, told: str) -> Markup:
+    path = " L ".join(f"{x:.1f} {y:.1f}" for x, y in places)
+    shape = element("path", d=f"M {path}", class_=f"steps {COLOURS[attempt.kind]}")
+    return element("g", element("title", told), shape)
+
+
 def curves(title: str, lines: Sequence[Line]) -> Markup | None:
     """One metric over steps, a line for each attempt: what was repeated lies over what it repeats."""
     points = [point for line in lines for point in line.points]
@@ -174,16 +183,12 @@ def curves(title: str, lines: Sequence[Line]) -> Markup | None:
     def y(value: float) -> float:
         return PLOT_HEIGHT - 6 - (value - low) / ((high - low) or 1.0) * (PLOT_HEIGHT - 18)
 
-    for value in dict.fromkeys((low, (low + high) / 2, high)):
-        drawn.append(element("text", f"{value:.4g}", x=LEFT - 8, y=y(value) + 4, text_anchor="end", class_="tick"))
-        drawn.append(element("line", x1=LEFT, x2=WIDTH - RIGHT, y1=y(value), y2=y(value), class_="grid"))
+    drawn += _grid((y(value), f"{value:.4g}") for value in dict.fromkeys((low, (low + high) / 2, high)))
     for step, anchor in {first: "start", last: "end"}.items():
         drawn.append(element("text", f"step {step}", x=x(step), y=PLOT_HEIGHT + 16, text_anchor=anchor, class_="tick"))
     for line in lines:
-        path = " L ".join(f"{x(step):.1f} {y(value):.1f}" for step, value in line.points)
         told = f"Attempt {line.attempt.attempt}: {line.points[0][1]:.4g} to {line.points[-1][1]:.4g}"
-        shape = element("path", d=f"M {path}", class_=f"steps {COLOURS[line.attempt.kind]}")
-        drawn.append(element("g", element("title", told), shape))
+        drawn.append(_line([(x(step), y(value)) for step, value in line.points], line.attempt, told))
     text = f"Steps {first} to {last}; {low:.4g} to {high:.4g}. The table below has each attempt's last value."
     return figure(title, text, WIDTH, PLOT_HEIGHT + 24, *drawn)
 

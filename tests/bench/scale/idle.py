@@ -9,10 +9,11 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 
 from bench.measuring import MIB, Row
+from support.ports import free_port
 
 from .client import Bare
 from .fleet import copy, make_pattern, prepare_namespace
-from .operator import Cost, Operator, free_port
+from .operator import Cost, Operator
 from .place import Place
 
 NAMESPACES = 5

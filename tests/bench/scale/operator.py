@@ -6,7 +6,6 @@ import asyncio
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from typing import Self
 import requests
 
 from support.cluster import eventually
+from support.ports import free_port
 
 TICKS = os.sysconf("SC_CLK_TCK")
 START_SECONDS = 300.0
@@ -114,10 +114,3 @@ async def settled(operator: Operator, passes: int) -> None:
         await asyncio.sleep(1)
         idle = operator.metric("sweeprun_queue_length") == 0 and operator.cost().passes >= passes
         quiet = quiet + 1 if idle else 0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -16,13 +16,14 @@ from pathlib import Path
 from bench.measuring import Row
 from support.control_plane.programs import Process
 from support.manifests import make_sweeprun, make_template
+from support.ports import free_port
 from sweeprun_protocol.keys import NAME_LABEL, NUMBER_LABEL, ROLE_ATTEMPT, ROLE_LABEL, UID_LABEL
 
 from .client import Bare, Raw, side_by_side
 from .evictions import MOST, evict, until
 from .fleet import prepare_namespace, until_running
 from .kubelets import Kubelets
-from .operator import Operator, free_port
+from .operator import Operator
 from .place import Place
 
 THEIRS, OURS = "theirs", "ours"

@@ -5,7 +5,8 @@ import socket
 
 import pytest
 
-from support.pod import free_port, sh, wait_until
+from support.pod import sh, wait_until
+from support.ports import free_port
 
 UNTIL_GO = "echo ready > ready; until [ -e go ]; do sleep 0.02; done; exit 7"
 

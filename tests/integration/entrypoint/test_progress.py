@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from support.pod import free_port, python, sh, wait_until
+from support.pod import python, sh, wait_until
+from support.ports import free_port
 from sweeprun_protocol.layout import step_name
 
 SEND = """

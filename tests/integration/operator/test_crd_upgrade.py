@@ -12,7 +12,7 @@ import yaml
 from support.cluster import RefusedError, eventually
 from support.control_plane.definitions import CRDS, ROOT
 from support.manifests import make_claim, make_sweeprun
-from support.operator_process import running, settings
+from support.operator_process import running, settings, until
 from support.passes import Passes
 
 NAME = "run"
@@ -55,28 +55,22 @@ def upgrade(control_plane):
     eventually(lambda: columns(admin) and "Later" not in columns(admin), "the CRD is as it was", timeout=30)
 
 
-async def until(look, seconds=30):
-    async with asyncio.timeout(seconds):
-        while not await asyncio.to_thread(look):  # noqa: ASYNC110  what is waited for is on a server
-            await asyncio.sleep(0.05)
-
-
 async def test_an_upgrade_of_the_crd_disturbs_no_run_and_no_watch(
     gateway, decisions, cluster, kubeconfig, story, upgrade
 ):
     async with running(gateway, decisions, settings(kubeconfig, cluster.namespace)) as process:
-        await until(lambda: process.health.unready() is None)
-        await until(lambda: passes(process) >= 1 and len(process.queue) == 0)
+        await until(lambda: process.health.unready() is None, 30)
+        await until(lambda: passes(process) >= 1 and len(process.queue) == 0, 30)
         before = cluster.get("SweepRun", NAME)["status"], cluster.get("PyTorchJob", "run-a0")["metadata"]["uid"]
         await asyncio.to_thread(upgrade)
-        await until(lambda: "Later" in columns(cluster))
+        await until(lambda: "Later" in columns(cluster), 30)
         await asyncio.sleep(1)
         after = cluster.get("SweepRun", NAME)["status"], cluster.get("PyTorchJob", "run-a0")["metadata"]["uid"]
         assert after == before
         assert process.health.trouble() is None
         # what happens from here on is told by watches: no list is due for an hour
         cluster.patch("SweepRun", NAME, {"spec": {"suspend": True}})
-        await until(lambda: cluster.get("PyTorchJob", "run-a0") is None)
+        await until(lambda: cluster.get("PyTorchJob", "run-a0") is None, 30)
 
 
 def passes(process):

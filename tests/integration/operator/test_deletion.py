@@ -8,7 +8,7 @@ import logging
 import pytest
 
 from support.manifests import make_claim, make_init, make_sweeprun
-from support.operator_process import running, settings
+from support.operator_process import running, settings, until
 from support.passes import Passes
 from support.reports import CHECKPOINT, make_report
 from sweeprun_protocol.prepare import Candidate
@@ -214,12 +214,6 @@ async def test_the_next_of_its_name_waits_for_names_that_are_still_taken(gateway
 # -- with all of its namespace -----------------------------------------------------------------------------------------
 
 
-async def until(look, seconds=20):
-    async with asyncio.timeout(seconds):
-        while not await asyncio.to_thread(look):  # noqa: ASYNC110  what is waited for is on a server
-            await asyncio.sleep(0.05)
-
-
 def finish_namespace(cluster):
     """The namespace controller's work."""
     for kind in ("SweepRun", *CHILDREN, "PersistentVolumeClaim", "Event"):
@@ -245,18 +239,18 @@ async def test_a_namespace_that_is_deleted_ends_quietly(gateway, decisions, cont
         return process.metrics.registry.get_sample_value("sweeprun_reconcile_seconds_count")
 
     async with running(gateway, decisions, chosen) as process:
-        await until(lambda: process.health.unready() is None)
+        await until(lambda: process.health.unready() is None, 20)
         cluster.call("DELETE", f"/api/v1/namespaces/{cluster.namespace}")
         cluster.delete("Pod", "run-a0-worker-0")
         story.played.job_status("run-a0", "Failed")
-        await until(lambda: cluster.get("PyTorchJob", "run-a0") is None)
+        await until(lambda: cluster.get("PyTorchJob", "run-a0") is None, 20)
         story.played.collect_garbage()
-        await until(lambda: "is being terminated" in story.condition("Stuck").get("message", ""))
+        await until(lambda: "is being terminated" in story.condition("Stuck").get("message", ""), 20)
         began = passes()
         await asyncio.sleep(3)
         assert passes() - began < 8, "refused, it tries less and less often"
         await asyncio.to_thread(finish_namespace, cluster)
-        await until(lambda: cluster.get("SweepRun", NAME) is None and len(process.queue) == 0)
+        await until(lambda: cluster.get("SweepRun", NAME) is None and len(process.queue) == 0, 20)
         await asyncio.sleep(1)
         ended = passes()
         await asyncio.sleep(2)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,13 +13,8 @@ import requests
 
 from support.cluster import eventually
 from support.manifests import make_claim, make_sweeprun
+from support.ports import free_port
 from support.rights import kubeconfig_of_operator
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def answers(port, path):

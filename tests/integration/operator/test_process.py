@@ -8,7 +8,7 @@ import kopf
 import pytest
 
 from support.objects import run
-from support.operator_process import QUICK, running, settings
+from support.operator_process import QUICK, running, settings, until
 from sweeprun_operator.core.plan import Plan
 from sweeprun_operator.handlers.process import LeaseLostError, Process
 
@@ -61,12 +61,6 @@ def make_pod(cluster):
         )
 
     return make
-
-
-async def until(look):
-    async with asyncio.timeout(15):
-        while not await asyncio.to_thread(look):  # noqa: ASYNC110  what is waited for is on a server
-            await asyncio.sleep(0.02)
 
 
 async def phase_becomes(cluster, phase, name="run"):

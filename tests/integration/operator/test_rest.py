@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 from aiohttp import web
 
 from support.manifests import make_claim, make_sweeprun, make_template
-from support.operator_process import running, settings
+from support.operator_process import running, settings, until
 from support.passes import Passes
 from sweeprun_operator.handlers import process as processes
 
@@ -65,12 +63,6 @@ def passes(monkeypatch):
     return made
 
 
-async def until(look):
-    async with asyncio.timeout(20):
-        while not await asyncio.to_thread(look):  # noqa: ASYNC110  what is waited for is on a server
-            await asyncio.sleep(0.02)
-
-
 def shown(cluster):
     return cluster.get("SweepRun", NAME)["status"].get("progress", {}).get("step", 0)
 
@@ -82,9 +74,9 @@ async def test_steps_and_resyncs_make_no_passes(gateway, decisions, cluster, kub
     lists = []
     async with running(gateway, decisions, chosen) as process:
         process.health.resynced = lambda: lists.append(1)
-        await until(lambda: shown(cluster) >= 3)
+        await until(lambda: shown(cluster) >= 3, 20)
         before, listed, made = shown(cluster), len(lists), len(passes)
-        await until(lambda: shown(cluster) >= before + 8 and len(lists) >= listed + 4)
+        await until(lambda: shown(cluster) >= before + 8 and len(lists) >= listed + 4, 20)
         assert len(passes) - made == 0
         cluster.patch("SweepRun", NAME, {"metadata": {"annotations": {"changed": "by somebody"}}})
-        await until(lambda: len(passes) > made)
+        await until(lambda: len(passes) > made, 20)

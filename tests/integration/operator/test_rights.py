@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
 from support.cluster import PATHS, Cluster
 from support.cluster import RefusedError as ClusterRefusedError
 from support.objects import run
-from support.operator_process import running, settings
+from support.operator_process import running, settings, until
 from support.rights import kubeconfig_of_operator
 from sweeprun_operator.cluster.gateway import RefusedError
 from sweeprun_operator.cluster.kubernetes_gateway import KubernetesGateway
@@ -70,12 +68,6 @@ class Everything:
 
     def proof(self, run):
         return {**pytorchjob(run), "metadata": {"name": f"{run.metadata.name}-a0"}}
-
-
-async def until(look):
-    async with asyncio.timeout(15):
-        while not await asyncio.to_thread(look):  # noqa: ASYNC110  what is waited for is on a server
-            await asyncio.sleep(0.02)
 
 
 async def test_the_charts_rights_suffice(cluster, account, limited, caplog):

@@ -6,7 +6,6 @@ import base64
 import contextlib
 import fcntl
 import secrets
-import socket
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,12 +15,12 @@ import requests
 import yaml
 
 from support.cluster import Cluster, eventually
+from support.ports import HOST, free_ports
 
 from .definitions import install
 from .programs import Process
 
 START_SECONDS = 120
-HOST = "127.0.0.1"
 
 
 @dataclass(frozen=True)
@@ -162,13 +161,3 @@ def _starting() -> Iterator[None]:
     with path.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
-
-
-def free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        found = []
-        for _ in range(count):
-            probe = stack.enter_context(socket.socket())
-            probe.bind((HOST, 0))
-            found.append(probe.getsockname()[1])
-        return found

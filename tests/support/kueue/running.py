@@ -18,7 +18,7 @@ from support.cluster import Cluster, Raw, eventually
 from support.control_plane import ControlPlane
 from support.control_plane.definitions import module, serve, version
 from support.control_plane.programs import CACHE, Process, program
-from support.control_plane.running import HOST, free_ports
+from support.ports import HOST, free_ports
 
 SYSTEM = "kueue-system"
 SERVICE = "kueue-webhook-service"
