@@ -55,9 +55,17 @@ class Attempt:
     scratch: Path
     stack: ExitStack
 
+    def wait_commit(self, step: int, *, of_epoch: int) -> None:
+        """Until the checkpoint can be read: a script that has logged a step has not saved it yet."""
+        manifest = self._checkpoint(step, of_epoch) / "manifest.json"
+        eventually(manifest.exists, f"the commit of step {step}", timeout=SECONDS, every=0.02)
+
+    def _checkpoint(self, step: int, epoch: int) -> Path:
+        return self.root / "checkpoints" / step_name(step, epoch)
+
     def resume(self, step: int, *, of_epoch: int) -> Attempt:
         """The next epoch, pinned to a checkpoint."""
-        path = self.root / "checkpoints" / step_name(step, of_epoch)
+        path = self._checkpoint(step, of_epoch)
         known = replace(
             self.known,
             epoch=of_epoch + 1,

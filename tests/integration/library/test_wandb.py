@@ -25,9 +25,10 @@ def environ(server, directory, writer):
 
 
 def killed(attempt, server, directory, *, at):
-    """Epoch 1 ends by SIGKILL at this step, which W&B has."""
+    """Epoch 1 ends by SIGKILL at this step, which W&B has and the volume too."""
     (rank,) = attempt.start(world=1, steps=100, HANG_AT=str(at), **environ(server, directory, "attempt-0"))
     server.wait(lambda journal: (run := journal.find(ENTITY, PROJECT, RUN)) and at in run.steps, timeout=90)
+    attempt.wait_commit(at, of_epoch=1)
     rank.kill()
     rank.wait()
 
