@@ -129,7 +129,7 @@ class PrepareRequest:
     known_epoch: int
     """Highest epoch that the operator has in status; a lower head on the volume is Blocked."""
     pinned: Optional[CheckpointRef]
-    """The checkpoint in status: known to exist, its digest kept off the volume."""
+    """The checkpoint in status, of the run `run_id`: known to exist, its digest kept off the volume."""
     slots: tuple[str, ...]
     """Slots of the next attempt."""
     completion: CompletionPolicy

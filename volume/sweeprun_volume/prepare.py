@@ -152,6 +152,8 @@ class _Preparation:
     def _run_one(self, run: Run, volume_id: str) -> Optional[Run]:
         """Bring one run to its answer. Returns the run that takes its place, where it has to give way."""
         standing = run.standing
+        if self.request.run_id not in (None, standing.run_id):  # led on from a run that gave way
+            self.request = replace(self.request, pinned=None)
         self._check_head(run)
         self.report = replace(self.report, run_id=standing.run_id, previous_run_id=run.previous_run_id)
         self._recall(run)

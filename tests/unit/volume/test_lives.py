@@ -35,7 +35,7 @@ def test_in_any_history_one_owner_acts_and_nothing_whole_is_lost(events, seed):
 
 @pytest.mark.parametrize(
     ("checkpoints", "network"),
-    [("out/{epoch}", False), ("checkpoints", True), ("out/{epoch}", True)],
+    [("out/{epoch}", False), ("out", False), ("checkpoints", True), ("out/{epoch}", True), ("out", True)],
 )
 @settings(max_examples=HISTORIES // 6, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
 @given(events=EVENTS, seed=st.integers(0, 10**6))

@@ -101,6 +101,35 @@ def test_whoever_asks_for_a_run_that_gave_way_is_led_to_the_one_in_its_place(swe
     assert len(sweep.claims(first.run_id)) == 2
 
 
+def pinned_then_refused(sweep):
+    """What is asked once the checkpoint that the last attempt resumed from is damaged: (request, its answer)."""
+    sweep.prepare()
+    checkpoint = sweep.put("step-100.pt", saved({"step": 100, "optimizer": 1}))
+    assert sweep.prepare().checkpoint is not None
+    rewrite(checkpoint, flip(checkpoint.read_bytes(), 1000), keep_time=True)
+    request = sweep.next_request(fresh_number=1)
+    return request, sweep.ask(request)
+
+
+def test_what_was_pinned_of_a_run_that_gave_way_is_not_missed_in_the_one_in_its_place(sweep):
+    """The answer that named the new run is lost, so that the next request still tells of the old one."""
+    request, new = pinned_then_refused(sweep)
+    later = sweep.ask(replace(request, prepare=request.prepare + 1))
+    assert (later.run_id, later.epoch) == (new.run_id, 2)
+    assert (later.outcome, later.reason) == (Outcome.RESTART, StartReason.NOTHING_COMMITTED)
+
+
+def test_what_was_pinned_of_a_run_that_gave_way_says_nothing_of_a_file_of_the_same_name(sweep):
+    request, new = pinned_then_refused(sweep)
+    path = sweep.directory(new.run_id) / "checkpoints" / "step-100.pt"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(saved({"step": 100, "optimizer": 2}))
+    later = sweep.ask(replace(request, prepare=request.prepare + 1))
+    assert (later.outcome, later.refused) == (Outcome.RESUME, ())
+    assert later.checkpoint is not None
+    assert later.checkpoint.digest != request.pinned.digest
+
+
 def test_a_new_run_in_the_place_of_a_refused_one_gets_a_tracking_run_of_its_own(sweep):
     assert sweep.prepare(wandb_run_id="mine").wandb_run_id == "mine"
     damage(sweep.save(100))
