@@ -9,16 +9,20 @@ import os
 import runpy
 import signal
 import sys
+import threading
 import time
 from collections.abc import Mapping
+from multiprocessing.forkserver import ensure_running
 from pathlib import Path
 from typing import Any
 
 PRELOADED = [
+    "numpy.random",
     "sweeprun_trainer.dcp_storage",
     "sweeprun_trainer.loader",
     "sweeprun_trainer.run",
     "sweeprun_trainer.sharded",
+    "torch._dynamo",  # by the first optimizer, a second of imports
     "torch.distributed.fsdp",
     "torch.nn.parallel",
     "torch.optim.swa_utils",
@@ -28,24 +32,39 @@ PRELOADED = [
 
 
 def context() -> Any:
+    """Of processes that are forked from one with nothing but its main thread: what has none yet cannot be torn."""
     forking = multiprocessing.get_context("forkserver")
     forking.set_forkserver_preload(PRELOADED)
+    before = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = "1"  # OpenBLAS starts its threads when it is loaded
+    try:
+        ensure_running()
+    finally:
+        if before is None:
+            del os.environ["OMP_NUM_THREADS"]
+        else:
+            os.environ["OMP_NUM_THREADS"] = before
     return forking
 
 
 def run_rank(script: str, environ: Mapping[str, str], log: str) -> None:
-    """The script as the main program of this process, which leads a session of its own."""
+    """The script as the main program of this process, which leads a session of its own and has no other environment."""
+    threads = len(os.listdir(f"/proc/{os.getppid()}/task"))
     os.setsid()
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(file, 1)
     os.dup2(file, 2)
+    os.environ.clear()
     os.environ.update(environ)
     # as in a process that a shell has started: workers of loaders would inherit ours, and import torch each
     multiprocessing.set_start_method("fork", force=True)
     try:
+        assert threads == 1, f"the process that forks ranks has {threads} threads: one of them may have held a lock"
         runpy.run_path(script, run_name="__main__")
     finally:
-        atexit._run_exitfuncs()  # processes of multiprocessing leave without
+        # in the order of an interpreter's end; processes of multiprocessing leave without the second
+        threading._shutdown()
+        atexit._run_exitfuncs()
         sys.stdout.flush()
 
 

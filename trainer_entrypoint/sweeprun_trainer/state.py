@@ -16,7 +16,7 @@ from sweeprun_protocol.names import is_file_name
 from sweeprun_volume.operations import Volume
 
 from .hashed_stream import HashedStream
-from .stateful import RandomState, Stateful, as_stateful
+from .stateful import Buffers, RandomState, Stateful, as_stateful
 
 RNG = "rng"
 
@@ -36,11 +36,15 @@ class Item:
 def items(shared: Mapping[str, Any], per_rank: Mapping[str, Any], *, rank: int) -> list[Item]:
     """In the order in which they are restored: the random state comes last, since restoring the others may use it.
 
+    Buffers of shared modules differ from rank to rank: rank 0's are in the shared file, each other rank has its own.
+
     Raises:
         TypeError: an object has no state that could be put back.
     """
     found = [Item(f"{name}.pt", as_stateful(name, state), rank == 0, shared=True) for name, state in shared.items()]
-    mine = {**per_rank, RNG: RandomState()}
+    modules = {name: module for name, module in shared.items() if isinstance(module, torch.nn.Module)}
+    buffers = {name: Buffers(module) for name, module in modules.items()} if rank else {}
+    mine = {**buffers, **per_rank, RNG: RandomState()}
     return found + [Item(rank_file(name, rank), as_stateful(name, state), True) for name, state in mine.items()]
 
 

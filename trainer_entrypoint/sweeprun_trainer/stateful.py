@@ -113,6 +113,34 @@ class _Values:
         self._values.update(state_dict)
 
 
+class Buffers:
+    """Those of a module that its state_dict holds. Data parallel training leaves other ones on every rank: each keeps
+    what its own batches, or rank 0's of the last step, made of them."""
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        self._module = module
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        found: dict[str, torch.Tensor] = {}
+        for path, module in self._module.named_modules():
+            kept = [name for name in module._buffers if name not in module._non_persistent_buffers_set]
+            for name in kept:
+                buffer = module._buffers[name]
+                if buffer is not None:
+                    found[f"{path}.{name}" if path else name] = buffer
+        return found
+
+    def load_state_dict(self, state_dict: Mapping[str, torch.Tensor]) -> None:
+        """Raises KeyError where the module has other buffers."""
+        mine = self.state_dict()
+        different = sorted(mine.keys() ^ state_dict.keys())
+        if different:
+            raise KeyError(f"the buffer {different[0]} is in the checkpoint or in the module, and not in both")
+        with torch.no_grad():
+            for name, buffer in mine.items():
+                buffer.copy_(state_dict[name])
+
+
 class RandomState:
     """The generators that training code uses without naming them: random, torch, CUDA and, where it was imported,
     NumPy."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from support.exactness.campaign import Campaign, Kind
+from support.exactness.campaign import STEPS, Campaign, Kind
 from support.exactness.kills import Kill
 
 pytestmark = pytest.mark.timeout(240)
@@ -23,6 +23,14 @@ RUNS = {
     "sharded, in the background": (
         Kind("fsdp", "distributed", 0, background=True),
         [Kill("SIGTERM to one", 1, 5, 0.0), Kill("SIGKILL to all during a save", 0, 9, 0.0)],
+    ),
+    "data parallel, at its very last step": (
+        Kind("ddp", "plain", 0, background=False),
+        [Kill("SIGKILL to one", 1, STEPS + 1, 0.0)],
+    ),
+    "data parallel with buffers of each rank": (
+        Kind("ddp with buffers of each rank", "plain", 0, background=True),
+        [Kill("SIGTERM to one", 0, 5, 0.0)],
     ),
     "sharded, while training waits": (
         Kind("fsdp", "distributed", 0, background=False),

@@ -7,9 +7,10 @@ import json
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
-from .campaign import Campaign
+from .campaign import STEPS, Campaign
 
 
 def main() -> int:
@@ -33,9 +34,14 @@ def main() -> int:
                     file.write(json.dumps(line) + "\n")
             told = line["divergence"] or f"the same after {len(line['kills'])} kills"
             print(f"seed {seed} {' '.join(str(part) for part in line['kind'].values())}: {told}", flush=True)
-    kills = sum(len(line["kills"]) for line in done)
+    kills = Counter(kill["how"] for line in done for kill in line["kills"])
+    last = sum(line["resumed"].count(STEPS) for line in done)
     diverged = [line["seed"] for line in done if line["divergence"]]
-    print(f"{len(done)} runs, {kills} kills, {len(diverged)} divergences {diverged or ''}".rstrip())
+    print(*(f"{how}: {count}" for how, count in sorted(kills.items())), sep="\n")
+    print(
+        f"{len(done)} runs, {kills.total()} kills, {last} resumed at the last step, {len(diverged)} divergences",
+        *diverged,
+    )
     return 1 if diverged else 0
 
 

@@ -49,11 +49,12 @@ class Kind:
         }
 
 
+MODES = ("ddp", "ddp with buffers of each rank", "fsdp")
 # What StatefulDataLoader's workers draw is not in its state: docs/library.md
 KINDS = [
     Kind(mode, loader, workers, background)
     for mode, loader, workers, background in itertools.product(
-        ("ddp", "fsdp"), ("plain", "generator", "distributed", "stateful"), (0, 2), (False, True)
+        MODES, ("plain", "generator", "distributed", "stateful"), (0, 2), (False, True)
     )
     if not (loader == "stateful" and workers)
 ]
@@ -121,7 +122,9 @@ class Campaign:
             if attempts and base is not None:
                 told.resumed.append(base.step)
             kill = planned[attempts] if attempts < len(planned) else None
-            given = {**run.environment(grace_seconds=60).encode(), **told.kind.environ(every=every), **environ}
+            waits = {"EXACT_WAITS": str(int(kill is not None and kill.step > STEPS))}
+            known = run.environment(grace_seconds=60).encode()
+            given = {**known, **told.kind.environ(every=every), **waits, **environ}
             self._attempt(told, run, place, attempts, kill, given)
             attempts += 1
             run.prepare()

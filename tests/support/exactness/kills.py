@@ -12,6 +12,8 @@ from support.ranks import Ranks
 
 POLL_SECONDS = 0.001
 STOP_SECONDS = 90.0
+AT_THE_END = 0.1
+"""Share of kills behind the last step: the next attempt goes on there, and has no step that could repair anything."""
 HOW = (
     "SIGTERM to one",
     "SIGTERM to all",
@@ -28,13 +30,15 @@ class Kill:
     how: str
     rank: int
     step: int
-    """That the rank has reached, at least."""
+    """That the rank has reached, at least; one more than the last: the last is done, and the end is not told yet."""
     delay: float
     """Seconds after that."""
 
     @staticmethod
     def drawn(draw: random.Random, *, steps: int, world: int) -> Kill:
-        return Kill(draw.choice(HOW), draw.randrange(world), draw.randrange(1, steps), draw.random() * 0.06)
+        how, rank, delay = draw.choice(HOW), draw.randrange(world), draw.random() * 0.06
+        at_the_end = draw.random() < AT_THE_END and "during" not in how
+        return Kill(how, rank, steps + 1 if at_the_end else draw.randrange(1, steps), delay)
 
     def strike(self, ranks: Ranks, place: Path, checkpoints: Path, *, world: int) -> bool:
         """Returns when the attempt has ended; False: it was over before."""

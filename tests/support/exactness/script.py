@@ -12,6 +12,7 @@ import hashlib
 import os
 import random
 import sys
+import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ STEPS = int(os.environ["EXACT_STEPS"])
 EVERY = int(os.environ["EXACT_EVERY"])
 PLACE = Path(os.environ["EXACT_PLACE"])
 BACKGROUND = os.environ["EXACT_BACKGROUND"] == "1"
+WAITS = os.environ.get("EXACT_WAITS") == "1"
+"""At its very last step, to be killed there."""
 ACCUMULATE = 2
 LENGTH, BATCH = 46, 4
 
@@ -84,7 +87,8 @@ class Training:
                 fully_shard(module[0], mesh=mesh)
                 fully_shard(module, mesh=mesh)
         elif world > 1:
-            self.parallel = nn.parallel.DistributedDataParallel(self.model)
+            # without the broadcast every rank's buffers follow its own batches alone
+            self.parallel = nn.parallel.DistributedDataParallel(self.model, broadcast_buffers=MODE == "ddp")
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=0.02)
         self.scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, T_max=STEPS)
         self.scaler = torch.amp.GradScaler("cpu", init_scale=256.0, growth_interval=3)
@@ -205,6 +209,12 @@ def main() -> int:
                 return run.finish(sweeprun.STOPPED)
             if step == STEPS:
                 break
+    while WAITS:
+        (PLACE / f"seen-{rank}").write_text(str(step + 1))
+        time.sleep(0.005)
+        if run.should_stop(step):
+            checkpoints.save(step)
+            return run.finish(sweeprun.STOPPED)
     (PLACE / f"digest-{rank}").write_text(training.digest())
     run.complete({"step": step}, step=step)
     return 0
