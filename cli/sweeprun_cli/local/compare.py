@@ -123,8 +123,15 @@ def _leaf(head: bytes, data: bytes = b"") -> _Value:
     return _Value(hashlib.sha256(head + data).hexdigest(), len(data))
 
 
+def without_attempts(tracked: Any) -> Any:
+    """The rows for W&B, each without the attempt that computed it: that one is not the same, and need not be."""
+    return {**tracked, "rows": [[step, row] for step, _, row in tracked["rows"]]}
+
+
 def _load(checkpoint: Path) -> dict[str, _Value]:
     import torch
+
+    from sweeprun_trainer.run import TRACKING
 
     files = [checkpoint]
     if checkpoint.is_dir():
@@ -136,7 +143,7 @@ def _load(checkpoint: Path) -> dict[str, _Value]:
         else:
             state = torch.load(file, map_location="cpu", weights_only=False)
         prefix = "" if len(files) == 1 else file.stem
-        found.update(flatten(state, prefix))
+        found.update(flatten(without_attempts(state) if prefix == TRACKING else state, prefix))
     return found
 
 

@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from sweeprun_cli.local.compare import CompareError, final_checkpoint, flatten, parts
+from sweeprun_cli.local.compare import CompareError, final_checkpoint, flatten, parts, without_attempts
 
 STATE = {"model": {"weight": [0.1, -0.0], "name": "linear"}, "step": 5, "rng": (3, (1, 2), None)}
 
@@ -66,6 +66,14 @@ def test_arrays_differ_by_their_bits_and_by_their_type():
 
 def test_not_a_number_is_the_same_as_itself():
     assert differences({"loss": math.nan}, {"loss": math.nan}) == {}
+
+
+def test_rows_for_the_tracker_differ_by_what_was_computed_and_not_by_who_computed_it():
+    def rows(attempt, loss):
+        return {"tracking": without_attempts({"rows": [[7, attempt, {"loss": loss}]]})}
+
+    assert differences(rows(0, 0.5), rows(1, 0.5)) == {}
+    assert differences(rows(0, 0.5), rows(1, 0.25)) == {"tracking": ("tracking/rows/0/1/loss",)}
 
 
 def test_what_cannot_be_compared_is_told():
