@@ -19,6 +19,9 @@ async def configure(kubeconfig: str | None) -> Any:
     where neither is to be had.
     """
     configuration = client.Configuration()
+    # Else the environment and a netrc file are looked through for every request, each time in a thread; the watches do
+    # without, too. A proxy stands in the kubeconfig.
+    configuration.client_session_kwargs = {"trust_env": False}
     try:
         if kubeconfig is not None:
             await config.load_kube_config(config_file=kubeconfig, client_configuration=configuration)
@@ -48,5 +51,9 @@ class Connection:
 
     async def authorization(self) -> str | None:
         """The header's value as it is now: a service account's token is read again every minute."""
-        found: str | None = await self._configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
-        return found
+        return await authorization(self._configuration)
+
+
+async def authorization(configuration: Any) -> str | None:
+    found: str | None = await configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
+    return found

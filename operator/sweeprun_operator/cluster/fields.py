@@ -31,7 +31,10 @@ def text(raw: Raw, name: str, *, most: int = MESSAGE_CHARACTERS) -> str | None:
     if not isinstance(value, str) or not value:
         return None
     # what a pod says is shown in terminals: no control sequences, and no half of a surrogate pair
-    return "".join(letter if letter.isprintable() or letter in "\n\t" else " " for letter in value[:most])
+    value = value[:most]
+    if value.isprintable():
+        return value
+    return "".join(letter if letter.isprintable() or letter in "\n\t" else " " for letter in value)
 
 
 def end_of_text(raw: Raw, name: str, *, most: int = MESSAGE_CHARACTERS) -> str | None:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import aiohttp
 from kubernetes.aio import client, config
@@ -21,7 +21,7 @@ from kubernetes.aio import client, config
 from sweeprun_operator.api.v1alpha1 import API_VERSION, KIND, PLURAL
 from sweeprun_protocol.keys import UID_LABEL
 
-from .connection import configure
+from .connection import authorization, configure
 from .fields import sub, text
 from .gateway import AlreadyExistsError, ConflictError, GatewayError, NotFoundError, Raw, RefusedError
 
@@ -184,13 +184,11 @@ class KubernetesGateway:
     ) -> Raw:
         try:
             async with asyncio.timeout(CALL_SECONDS):
-                _, url, headers, _, _ = await self._client.param_serialize(
-                    method,
-                    path,
-                    query_params=list((query or {}).items()),
-                    header_params={"Accept": accept, "Content-Type": content, "User-Agent": REPORTER},
-                    auth_settings=["BearerToken"],
-                )
+                token = await authorization(self._client.configuration)
+                headers = {"Accept": accept, "Content-Type": content, "User-Agent": REPORTER}
+                if token is not None:
+                    headers["Authorization"] = token
+                url = f"{self._client.configuration.host}{path}" + (f"?{urlencode(query)}" if query else "")
                 answer = await self._client.call_api(method, url, headers, body, _request_timeout=_LIMIT)
                 data = await answer.read()
         except TimeoutError:

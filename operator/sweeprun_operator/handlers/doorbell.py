@@ -35,6 +35,8 @@ WATCHED_CHILDREN = {
     "jobs": ("batch", "v1"),
     "pods": ("", "v1"),
 }
+TOLD_BY_METADATA = frozenset({RUNS, *WATCHED_CHILDREN} - {"pods"})
+"""Kinds of which a ring says all there is to say; of pods the conditions matter too (departures.py)."""
 HEARTBEAT_SECONDS = 1.0
 HANG_UP_SECONDS = 3.0
 TLS_SECONDS = 0.25
@@ -49,6 +51,8 @@ INACTIVE_SECONDS = 90.0
 DEAF_SECONDS = 180.0
 """Two watches in a row told of nothing: the doorbell is hung up again. So it is where the API server did not know a
 kind, which may have been installed since."""
+_METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+_METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 Ring = Callable[[Key, int | None], None]
 """With the version of what the watch told of; None: it is gone."""
@@ -190,6 +194,14 @@ def reason_of_status(status: int | None) -> End:
     return known.get(status, End.SERVER_ERROR if status >= 500 else End.REFUSED)
 
 
+class Answer(aiohttp.ClientResponse):
+    """An empty list of metadata has `items: null`, which kopf does not take."""
+
+    async def json(self, **how: Any) -> Any:
+        found = await super().json(**how)
+        return {**found, "items": []} if isinstance(found, dict) and found.get("items", []) is None else found
+
+
 def session(connection: Connection, hearing: Hearing) -> aiohttp.ClientSession:
     """Of all requests of kopf."""
 
@@ -197,13 +209,17 @@ def session(connection: Connection, hearing: Hearing) -> aiohttp.ClientSession:
         authorization = await connection.authorization()
         if authorization is not None:
             request.headers["Authorization"] = authorization
+        if request.url.name in TOLD_BY_METADATA:
+            request.headers["Accept"] = _METADATA if request.url.query.get("watch") == "true" else _METADATA_LIST
         hearing.asks(request.url)
         answer = await go_on(request)
         hearing.answered(request.url, answer)
         return answer
 
     connector = aiohttp.TCPConnector(limit=0, ssl=connection.tls)
-    return aiohttp.ClientSession(connector=connector, proxy=connection.proxy, middlewares=(carry,), trust_env=False)
+    return aiohttp.ClientSession(
+        connector=connector, proxy=connection.proxy, middlewares=(carry,), trust_env=False, response_class=Answer
+    )
 
 
 Login = Callable[[], kopf.AiohttpSession | None]
@@ -232,7 +248,21 @@ def make_settings() -> kopf.OperatorSettings:
     # Watching namespaces and CRDs would need rights on the whole cluster.
     settings.scanning.disabled = True
     settings.persistence.finalizer = f"{GROUP}/unused"
+    settings.persistence.diffbase_storage = NoDiffs()
     return settings
+
+
+class NoDiffs(kopf.DiffBaseStorage):
+    """kopf copies and compares every object of every event, for handlers of changes; there are none here."""
+
+    def build(self, **_: Any) -> kopf.BodyEssence:
+        return kopf.BodyEssence()
+
+    def fetch(self, **_: Any) -> kopf.BodyEssence | None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        return None
 
 
 def make_registry(ring: Ring, tell: Tell, login: Login) -> kopf.OperatorRegistry:

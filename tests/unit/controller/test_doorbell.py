@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from types import SimpleNamespace
 
 import aiohttp
 import kopf
 import pytest
 import yaml
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from yarl import URL
 
 from sweeprun_operator.handlers import doorbell
@@ -132,6 +135,36 @@ class AnswerError(Exception):
 )
 def test_what_kopf_died_of_is_told_by_one_word(error, reason):
     assert reason_of(error) is reason
+
+
+@pytest.mark.parametrize(
+    ("path", "accept"),
+    [
+        ("/apis/sweeprun.dev/v1alpha1/sweepruns?limit=500", "PartialObjectMetadataList"),
+        ("/apis/batch/v1/jobs?watch=true", "PartialObjectMetadata"),
+        ("/apis/kubeflow.org/v1/namespaces/team/pytorchjobs?watch=true", "PartialObjectMetadata"),
+        ("/api/v1/pods?watch=true", None),
+        ("/apis/batch/v1", None),
+    ],
+)
+async def test_whole_objects_are_asked_for_only_where_their_conditions_are_read(path, accept):
+    async def says_what_was_asked(request):
+        return web.json_response({"accept": request.headers["Accept"], "items": None})
+
+    async def nobody():
+        return None
+
+    app = web.Application()
+    app.router.add_get("/{any:.*}", says_what_was_asked)
+    known = SimpleNamespace(authorization=nobody, tls=True, proxy=None)
+    async with (
+        TestServer(app) as server,
+        doorbell.session(known, Hearing(frozenset(), monotonic=time.monotonic)) as mine,
+        mine.get(server.make_url("/").join(URL(path))) as answered,
+    ):
+        said = await answered.json()
+    assert said["accept"] == (f"application/json;as={accept};g=meta.k8s.io;v=v1" if accept is not None else "*/*")
+    assert said["items"] == [], "the server says null of no metadata, and kopf goes through them"
 
 
 async def test_kinds_that_may_have_been_installed_since_are_looked_for_again(tmp_path, monkeypatch):
