@@ -113,11 +113,16 @@ class Bare:
         """From now on, all that belongs to runs, in every namespace."""
         assert self._session is not None
         seen = await self.call("GET", place(kind, None), limit="1", labelSelector=UID_LABEL)
-        query = {"watch": "1", "labelSelector": UID_LABEL, "resourceVersion": seen["metadata"]["resourceVersion"]}
-        async with self._session.get(self._url + place(kind, None), params=query) as answer:
-            async for line in answer.content:
-                event = json.loads(line)
-                yield event["type"], event["object"]
+        version = seen["metadata"]["resourceVersion"]
+        while True:  # a server that is busy ends watches now and then
+            query = {"watch": "1", "labelSelector": UID_LABEL, "resourceVersion": version}
+            async with self._session.get(self._url + place(kind, None), params=query) as answer:
+                async for line in answer.content:
+                    event = json.loads(line)
+                    if event["type"] == "ERROR":
+                        raise RefusedError(event["object"].get("code", 0), event["object"].get("message", ""))
+                    version = event["object"]["metadata"]["resourceVersion"]
+                    yield event["type"], event["object"]
 
 
 def place(kind: str, namespace: str | None, name: str | None = None) -> str:

@@ -86,7 +86,9 @@ class Kubelets:
             try:
                 await step()
             except RefusedError as error:
-                if error.code not in (404, 409):  # gone meanwhile, or done by an earlier life of ours
+                if error.code in (429, 500, 503, 504):
+                    self._line.put_nowait(step)
+                elif error.code not in (404, 409):  # gone meanwhile, or done by an earlier life of ours
                     raise
 
     async def _answer(self, job: Raw) -> None:
