@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from support.cluster import Cluster, Raw, eventually
-from support.story import Story, example
+from support.nodes import Node
+from support.story import Story, example, of_one_rank
 from support.wandb_server.journal import Journal, Run
 from support.wandb_server.manifest import manifests as wandb_manifests
 from support.wandb_server.manifest import service_url
@@ -167,6 +168,29 @@ def undisturbed(cluster: Cluster, shared: Path) -> Callable[[str], Story]:
         return told
 
     return of
+
+
+@pytest.fixture
+def by_itself(cluster: Cluster, shared: Path) -> Callable[[str], Story]:
+    """The finished run of one rank that nothing interrupted; both kinds end in the same state."""
+    name = "undisturbed-alone"
+    cluster.ensure(of_one_rank("library", name))
+    told = Story(cluster=cluster, name=name, volume=shared / "sweeps" / "experiments")
+
+    def of(_kind: str) -> Story:
+        told.wait_complete()
+        return told
+
+    return of
+
+
+@pytest.fixture
+def node(cluster: Cluster) -> Iterator[Node]:
+    """The one that a story may lose."""
+    found = Node.mortal(cluster)
+    found.restore()
+    yield found
+    found.restore()
 
 
 def trainer_pods(cluster: Cluster, run: Raw) -> list[Raw]:

@@ -3,23 +3,13 @@
 All of it happens to one node that nothing else runs on; this file is told beside the others, one story at a time.
 """
 
-import shlex
-
 import pytest
 
-from support.continuation import EARLY, SLOWLY, check_continued, check_wandb_continued, pace
-from support.nodes import MAINTENANCE, Node, attract, execute
+from support.continuation import EARLY, SLOWLY, check_continued, check_wandb_continued, pace, wait_stuck
+from support.nodes import MAINTENANCE, attract, follow
 from support.story import example, with_arguments
 
 pytestmark = pytest.mark.nodes
-
-
-@pytest.fixture
-def node(cluster):
-    found = Node.mortal(cluster)
-    found.restore()
-    yield found
-    found.restore()
 
 
 def apply(story, kind, name, *, on_the_node="Worker"):
@@ -39,16 +29,6 @@ def apply_apart(story, manifest):
 def wait_early(node, told, slot):
     told.wait_step(EARLY)
     assert told.cluster.get("Pod", told.pod(slot))["spec"]["nodeName"] == node.name
-
-
-def wait_stuck(told, node):
-    """The attempt has ended, its cause stands, and nothing follows while its pods may still write."""
-    stuck = told.wait_condition("Stuck", timeout=120)
-    assert stuck["reason"] == "NodeUnreachable"
-    assert node.name in stuck["message"]
-    assert told.status["counts"]["attempts"] == 1
-    assert told.status["current"]["state"] == "Draining"
-    return stuck
 
 
 def test_a_taint_that_pods_do_not_tolerate(node, story, undisturbed, journal):
@@ -72,9 +52,8 @@ def test_a_node_that_loses_power_and_an_admin_who_says_that_it_is_off(node, stor
     node.cut_power()
     for told in runs.values():
         pace(told)
-    advice = [wait_stuck(told, node)["message"] for told in runs.values()]
-    _, marker, command = advice[0].partition("kubectl taint ")
-    execute(node.cluster, *shlex.split(marker + command))
+    advice = [wait_stuck(told, node.name)["message"] for told in runs.values()]
+    follow(node.cluster, advice[0])
     for kind, told in runs.items():
         check_continued(told, kind, undisturbed, cause="Taint", since=EARLY)
         assert told.condition("Stuck")["status"] == "False"

@@ -75,3 +75,13 @@ def check_wandb_continued(told: Story, journal: Callable[[str], Run], *, attempt
     assert run.conflicts == []
     assert run.exit_codes[-1] == 0
     assert run.summary["sweeprun/attempts"] == told.status["counts"]["attempts"]
+
+
+def wait_stuck(told: Story, node: str) -> Raw:
+    """The attempt has ended, its cause stands, and nothing follows while its pods may still write."""
+    stuck = told.wait_condition("Stuck", timeout=120)
+    assert stuck["reason"] == "NodeUnreachable"
+    assert node in stuck["message"]
+    assert told.status["counts"]["attempts"] == 1
+    assert told.status["current"]["state"] == "Draining"
+    return stuck

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,12 @@ def execute(cluster: Cluster, *command: str, timeout: float = 120) -> str:
     done = subprocess.run(command, env=programs(cluster), capture_output=True, text=True, timeout=timeout, check=False)
     assert done.returncode == 0, f"{' '.join(command)}: {done.returncode}\n{done.stdout}{done.stderr}"
     return done.stdout
+
+
+def follow(cluster: Cluster, advice: str) -> None:
+    """Do what the condition `Stuck` says that an administrator can do."""
+    _, marker, command = advice.partition("kubectl taint ")
+    execute(cluster, *shlex.split(marker + command))
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,9 @@ from sweeprun_protocol.layout import RunLayout, parse_step_name
 EXAMPLES = Path(__file__).parents[2] / "examples" / "digits"
 MANIFESTS = {"library": EXAMPLES / "sweeprun.yaml", "plain": EXAMPLES / "sweeprun-plain.yaml"}
 
+SOON = 4
+"""Steps between two saves of a training of one rank."""
+
 SIDECAR: Raw = {
     "name": "sidecar",
     "command": ["/bin/sh", "-c", "trap 'exit 0' TERM; while :; do sleep 1 & wait $!; done"],
@@ -40,6 +43,13 @@ def example(kind: str, name: str) -> Raw:
         )
         pod["affinity"] = one_per_node(name)
         replica["template"].setdefault("metadata", {}).setdefault("labels", {})["story"] = name
+    return manifest
+
+
+def of_one_rank(kind: str, name: str) -> Raw:
+    """A short training without a peer to lose, saved every SOON steps."""
+    manifest = with_arguments(example(kind, name), "--steps", "100", "--checkpoint-every", str(SOON))
+    del manifest["spec"]["template"]["spec"]["pytorchReplicaSpecs"]["Worker"]
     return manifest
 
 
