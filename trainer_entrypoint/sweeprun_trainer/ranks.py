@@ -6,7 +6,7 @@ import atexit
 import contextlib
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
-from typing import Any, Optional, TypeVar
+from typing import Any, Callable, Optional, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -71,14 +71,23 @@ class Ranks:
         shared: T = values[0]
         return shared
 
-    def most(self, values: Sequence[int]) -> list[int]:
-        """The highest of each number over all ranks; the cheapest of all."""
+    def most(self, values: Sequence[int]) -> Callable[[], list[int]]:
+        """Asks for the highest of each number over all ranks; the cheapest of all. What it returns gives the answer.
+
+        Collective are both calls. Time between them is time in which the ranks need not wait for each other.
+        """
         if self._group is None:
-            return list(values)
+            return lambda: list(values)
         highest = torch.tensor(values, dtype=torch.int64)
         with self._told():
-            dist.all_reduce(highest, op=dist.ReduceOp.MAX, group=self._group)
-        return [int(value) for value in highest.tolist()]
+            work = dist.all_reduce(highest, op=dist.ReduceOp.MAX, group=self._group, async_op=True)
+
+        def answer() -> list[int]:
+            with self._told():
+                work.wait()
+            return [int(value) for value in highest.tolist()]
+
+        return answer
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:

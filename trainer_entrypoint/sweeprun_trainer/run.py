@@ -223,7 +223,8 @@ class Run:
         """Whether training was told to stop, on any rank; the same answer on all ranks. Also tells how far training is.
 
         Collective: call it on every rank after the same steps, each or some. Ranks ask each other every LOOK_SECONDS,
-        at a call that they have agreed on before; between two of these a call costs microseconds.
+        and take the answer some milliseconds later, at calls that they have agreed on before; between these a call
+        costs microseconds.
         """
         now = time.monotonic()
         if now - self._told_at >= TELL_SECONDS:

@@ -7,24 +7,29 @@ written by the C handler at once, so that a thread knows the moment of the signa
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import FrameType
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 from .ranks import Ranks
 
 _SIGNALS = (signal.SIGTERM,)
 
 
-LOOK_SECONDS = 0.1
+LOOK_SECONDS = 0.25
 """Between two times that ranks ask each other whether one of them was told to stop."""
 MOST_CALLS = 32
 """Bounds how late they ask where steps become slow of a sudden."""
+ANSWER_SECONDS = 0.02
+"""From the question to the call at which its answer is taken: long enough that none waits for it."""
+SLOW_SECONDS = 1.0
+"""Steps as slow as this take the answer at once: the grace is short for them, and the wait nothing."""
 
 
 class StopFlag:
@@ -88,32 +93,56 @@ class StopFlag:
 class StopTogether:
     """The flags of all ranks as one, which rises on all of them at the same call.
 
-    An all-reduce at every step would cost short steps more than a percent. So ranks agree, each time that they ask each
-    other, on the call at which they will do it next, by the slowest of them.
+    An all-reduce at every step would cost short steps more than a percent, and most of that is waiting for the others
+    to be given a processor. So ranks agree, each time that they ask each other, on the call at which they will do it
+    next, and on the call, soon after that one, at which they take the answer: by then it is there.
     """
 
     def __init__(self, flag: StopFlag, ranks: Ranks) -> None:
         self._flag = flag
         self._ranks = ranks
         self._stopping = False
-        self._calls = 1
-        """From one time to the next."""
+        self._answer: Optional[Callable[[], list[int]]] = None
+        """To the question that was asked; None: the next comes first."""
         self._left = 1
+        """Calls until the next question, or until its answer is taken."""
+        self._patience = 0
+        """Calls from a question to its answer."""
+        self._calls = 1
+        """From one question to the next."""
         self._asked_at = time.monotonic()
 
     def should_stop(self) -> bool:
-        """Collective, once for each step or for some."""
+        """Collective, once for each step or for some. Everything that is decided on here is the same on all ranks."""
         if self._ranks.world == 1:
             return self._flag.is_set
+        if self._stopping:
+            return True
         self._left -= 1
-        if self._left == 0:
+        if self._left == 0 and self._answer is None:
             self._ask()
+        if self._left == 0 and self._answer is not None:
+            self._hear(self._answer())
         return self._stopping
+
+    @property
+    def asks_next(self) -> bool:
+        """Whether the next call may wait for the other ranks."""
+        return self._left == 1 and not self._stopping
 
     def _ask(self) -> None:
         now = time.monotonic()
         microseconds = max(1, int((now - self._asked_at) / self._calls * 1e6))
-        stopping, slowest = self._ranks.most([int(self._flag.is_set), microseconds])
-        self._stopping = bool(stopping)
-        self._calls = self._left = max(1, min(MOST_CALLS, int(LOOK_SECONDS * 1e6 / slowest)))
         self._asked_at = now
+        self._answer = self._ranks.most([int(self._flag.is_set), microseconds])
+        self._left = self._patience
+
+    def _hear(self, answer: Sequence[int]) -> None:
+        stopping, slowest = answer
+        self._stopping = bool(stopping)
+        self._answer = None
+        calls = max(1, min(MOST_CALLS, int(LOOK_SECONDS * 1e6 / slowest)))
+        self._left = max(1, calls - self._patience)
+        self._calls = self._patience + self._left
+        slow = slowest >= SLOW_SECONDS * 1e6
+        self._patience = 0 if slow else min(MOST_CALLS, math.ceil(ANSWER_SECONDS * 1e6 / slowest))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import random
 import signal
 import threading
 import time
 
 import pytest
 
-from sweeprun_trainer.stop import StopFlag, StopTogether
+from sweeprun_trainer.stop import MOST_CALLS, StopFlag, StopTogether
 
 
 @pytest.fixture
@@ -152,7 +153,8 @@ class Peers:
 
     def most(self, values):
         self.asked += 1
-        return [max(values[0], int(self.stop)), max(values[1], self.microseconds)]
+        answer = [max(values[0], int(self.stop)), max(values[1], self.microseconds)]
+        return lambda: answer
 
 
 def calls_until_asked(together, peers):
@@ -163,8 +165,8 @@ def calls_until_asked(together, peers):
     return calls
 
 
-@pytest.mark.parametrize(("slowest", "calls"), [(10_000, 10), (33_000, 3), (100_000, 1), (5_000_000, 1), (100, 32)])
-def test_ranks_ask_each_other_ten_times_a_second_by_the_slowest_of_them(slowest, calls):
+@pytest.mark.parametrize(("slowest", "calls"), [(10_000, 25), (33_000, 7), (100_000, 2), (5_000_000, 1), (100, 32)])
+def test_ranks_ask_each_other_four_times_a_second_by_the_slowest_of_them(slowest, calls):
     peers = Peers(microseconds=slowest)
     together = StopTogether(StopFlag(), peers)
     assert calls_until_asked(together, peers) == 1
@@ -173,19 +175,86 @@ def test_ranks_ask_each_other_ten_times_a_second_by_the_slowest_of_them(slowest,
 
 
 def test_the_flag_of_another_rank_is_raised_when_they_have_asked_and_stays():
-    peers = Peers(microseconds=50_000)
+    peers = Peers(microseconds=125_000)
     together = StopTogether(StopFlag(), peers)
     assert not together.should_stop()
     peers.stop = True
-    assert [together.should_stop() for _ in range(4)] == [False, True, True, True]
+    assert [together.should_stop() for _ in range(4)] == [False, False, True, True]
 
 
 def test_a_rank_that_was_told_says_so_when_they_ask():
-    peers, flag = Peers(microseconds=50_000), StopFlag()
+    peers, flag = Peers(microseconds=125_000), StopFlag()
     together = StopTogether(flag, peers)
     together.should_stop()
     flag.raise_flag()
-    assert [together.should_stop() for _ in range(2)] == [False, True]
+    assert [together.should_stop() for _ in range(3)] == [False, False, True]
+
+
+def test_the_answer_is_not_waited_for_at_the_call_that_asks():
+    peers = Peers(microseconds=1_000)
+    together = StopTogether(StopFlag(), peers)
+    calls_until_asked(together, peers)
+    peers.stop = True
+    calls_until_asked(together, peers)
+    assert [together.should_stop() for _ in range(20)] == [False] * 19 + [True], "20 ms later"
+
+
+def test_slow_steps_are_told_at_the_call_that_asks():
+    peers = Peers(microseconds=1_000_000)
+    together = StopTogether(StopFlag(), peers)
+    assert not together.should_stop()
+    peers.stop = True
+    assert together.should_stop()
+
+
+class Met:
+    """Ranks as threads, which ask together; their n-th questions belong to each other."""
+
+    world = 2
+
+    def __init__(self, questions, arrived):
+        self.questions, self.arrived, self.asked = questions, arrived, 0
+
+    def most(self, values):
+        number, self.asked = self.asked, self.asked + 1
+        with self.arrived:
+            self.questions.setdefault(number, []).append(values)
+            self.arrived.notify_all()
+
+        def answer():
+            with self.arrived:
+                assert self.arrived.wait_for(lambda: len(self.questions[number]) == self.world, timeout=20)
+                return [max(told) for told in zip(*self.questions[number], strict=True)]
+
+        return answer
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_ranks_of_different_speed_stop_at_the_same_call(seed):
+    draw = random.Random(seed)
+    questions, arrived = {}, threading.Condition()
+    told, at, stopped = draw.randrange(2), draw.randrange(150), {}
+
+    def train(rank, pauses):
+        flag = StopFlag()
+        together = StopTogether(flag, Met(questions, arrived))
+        for call, pause in enumerate(pauses):
+            time.sleep(pause)
+            if rank == told and call == at:
+                flag.raise_flag()
+            if together.should_stop():
+                stopped[rank] = call
+                return
+
+    pauses = [[draw.choice((0.0, 0.0002, 0.001, 0.004)) for _ in range(400)] for _ in range(2)]
+    ranks = [threading.Thread(target=train, args=(rank, pauses[rank])) for rank in range(2)]
+    for rank in ranks:
+        rank.start()
+    for rank in ranks:
+        rank.join()
+    assert stopped[0] == stopped[1]
+    assert at <= stopped[0] <= at + 2 * MOST_CALLS
+    assert all(len(values) == 2 for values in questions.values())
 
 
 def test_the_only_rank_asks_nobody():
