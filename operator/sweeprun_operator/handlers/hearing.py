@@ -21,6 +21,8 @@ class _Watch:
     asked: float
     content: aiohttp.StreamReader | None = None
     heard: int = 0
+    unanswered: bool = False
+    """The last watch that was asked for has had no good answer yet."""
 
 
 class Hearing:
@@ -38,7 +40,14 @@ class Hearing:
         """A request leaves. A list comes before each first watch, so that one which is refused counts as deaf too."""
         if url.name in self._plurals:
             now = self._monotonic()
-            self._watches.setdefault(url.path, _Watch(alive=now, asked=now)).asked = now
+            watch = self._watches.setdefault(url.path, _Watch(alive=now, asked=now))
+            watch.asked = now
+            if url.query.get("watch") == "true":
+                watch.unanswered = True
+            elif "continue" in url.query and not watch.unanswered:
+                # thousands of objects take minutes to go through where the processor is busy: the pages of such a list
+                # are life, or it would be begun again for ever; not of one that comes after a watch was refused
+                watch.alive = now
 
     def answered(self, url: URL, answer: aiohttp.ClientResponse) -> None:
         watch = self._watches.get(url.path)
@@ -46,7 +55,7 @@ class Hearing:
             self.refused = answer.status
         if watch is not None and url.query.get("watch") == "true" and answer.status == 200:
             self.look()
-            watch.content, watch.heard = answer.content, 0
+            watch.content, watch.heard, watch.unanswered = answer.content, 0, False
 
     def look(self) -> None:
         """Often enough for what the ages are compared with."""

@@ -88,6 +88,24 @@ def test_lists_do_not_make_up_for_a_watch_that_is_refused(hearing, clock):
     assert hearing.deafest() == ("/api/v1/pods", 180.0)
 
 
+def test_the_pages_of_a_long_list_are_heard(hearing, clock):
+    hearing.asks(PODS)
+    for _ in range(10):
+        clock.now += 60
+        hearing.asks(PODS.update_query({"continue": "token"}))
+        assert hearing.deafest() == ("/api/v1/pods", 0.0)
+
+
+def test_pages_do_not_make_up_for_a_watch_that_is_refused(hearing, clock):
+    hearing.asks(PODS)
+    for _ in range(3):
+        hearing.asks(PODS.with_query(WATCH))
+        hearing.answered(PODS.with_query(WATCH), answer(500))
+        clock.now += 60
+        hearing.asks(PODS.update_query({"continue": "token"}))
+    assert hearing.deafest() == ("/api/v1/pods", 180.0)
+
+
 def test_the_deafest_of_all_watches_counts(hearing, clock):
     begins(hearing, PODS)
     clock.now += 10
