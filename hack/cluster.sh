@@ -7,7 +7,7 @@
 #   status      what stands
 #   logs DIR    everything a failed test leaves to look at
 #   down        deletes the cluster (the cache stays, the container engine too: hack/docker.sh stop)
-#   kubeconfig  prints the path of its kubeconfig
+#   env         prints what a shell evaluates to use it: kubeconfig, and where kubectl and sweeprun are
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=hack/lib.sh
@@ -160,17 +160,18 @@ up() {
   training_operator "$image"
   deploy
   available kubeflow training-operator
-  say "the cluster is ready after $((SECONDS - started)) s; $(env_line)"
+  say "the cluster is ready after $((SECONDS - started)) s: eval \"\$(hack/cluster.sh env)\""
 }
 
-env_line() { printf 'export KUBECONFIG=%s\n' "$KUBECONFIG"; }
+# shellcheck disable=SC2016 # the reader's own PATH
+environment() { printf 'export KUBECONFIG=%q PATH=%q:"$PATH"\n' "$KUBECONFIG" "$bin:$root/.venv/bin"; }
 
 status() {
   docker info >/dev/null 2>&1 || die "no container engine answers" "hack/docker.sh start"
   all_ready || die "the cluster does not stand, or not all of it" "hack/cluster.sh up"
   kubectl get nodes -o wide
   kubectl get pods -A -o wide
-  env_line
+  environment
 }
 
 logs() { # DIR
@@ -210,6 +211,6 @@ program_present() { command -v "$1" >/dev/null; }
 case ${1:-} in
   up | deploy | prepare | network | status | down) "$1" ;;
   logs) logs "${2:?the folder to write to}" ;;
-  kubeconfig) printf '%s\n' "$KUBECONFIG" ;;
+  env) environment ;;
   *) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0" >&2; exit 2 ;;
 esac

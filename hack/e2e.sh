@@ -21,7 +21,7 @@ finish() {
     "$here/cluster.sh" logs "$kept" || true
   fi
   if [ "${E2E_KEEP:-}" = 1 ]; then
-    say "the cluster is kept: export KUBECONFIG=$KUBECONFIG; make e2e-down removes it"
+    say "the cluster is kept: eval \"\$(hack/cluster.sh env)\"; make e2e-down removes it"
   else
     "$here/cluster.sh" down || true
     [ "$engine_was_up" = yes ] || "$here/docker.sh" stop || true

@@ -67,13 +67,19 @@ def test_every_documented_extra_exists(command):
         assert set(filter(None, extras.split(","))) <= known
 
 
-def test_the_documented_kubeconfig_is_named(tmp_path):
-    line = next(one.text for one in commands() if one.proof is Proof.KUBECONFIG)
-    environment = {**os.environ, "SWEEPRUN_CACHE": str(tmp_path)}
-    said = subprocess.run(
-        ["bash", "-euc", f'{line}; echo "$KUBECONFIG"'], cwd=ROOT, env=environment, capture_output=True, text=True
-    )
-    assert said.stdout.strip() == str(tmp_path / "cluster" / "kubeconfig"), said.stderr
+def test_a_shell_of_the_test_cluster_finds_its_kubeconfig_and_its_programs(tmp_path):
+    line = next(one.text for one in commands() if one.proof is Proof.SHELL)
+    programs = tmp_path / "a cache" / "cluster" / "bin"
+    programs.mkdir(parents=True)
+    (programs / "kubectl").touch(0o755)
+    environment = {**os.environ, "SWEEPRUN_CACHE": str(tmp_path / "a cache")}
+    asked = f'{line}; echo "$KUBECONFIG"; command -v kubectl; echo "$PATH"'
+    said = subprocess.run(["bash", "-euc", asked], cwd=ROOT, env=environment, capture_output=True, text=True)
+    kubeconfig, kubectl, path = said.stdout.splitlines()
+    assert kubeconfig == str(programs.parent / "kubeconfig"), said.stderr
+    assert kubectl == str(programs / "kubectl")
+    assert path.split(":")[1] == str(ROOT / ".venv" / "bin"), "sweeprun is there after make install"
+    assert path.endswith(os.environ["PATH"])
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

@@ -1,4 +1,5 @@
-"""docs/protocol.md names all that both sides read and write: fields, variables, exit codes, files, words, bounds."""
+"""docs/protocol.md, with the tables of docs/reference/environment.md, names all that both sides read and write: fields,
+variables, exit codes, files, words, bounds."""
 
 import ast
 import re
@@ -16,8 +17,15 @@ from sweeprun_volume import decisions, operations, quarantine, retention, standi
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "protocol.md").read_text()
-WORDS = set(re.findall(r"[A-Za-z_][A-Za-z0-9_]*", " ".join(re.findall(r"`([^`\n]+)`", TEXT))))
-"""What stands in backticks; elsewhere a field's name may be an ordinary word."""
+TABLES = (ROOT / "docs" / "reference" / "environment.md").read_text()
+
+
+def quoted(text):
+    """What stands in backticks; elsewhere a field's name may be an ordinary word."""
+    return set(re.findall(r"[A-Za-z_][A-Za-z0-9_]*", " ".join(re.findall(r"`([^`\n]+)`", text))))
+
+
+WORDS = quoted(TEXT)
 PROTOCOL = ROOT / "protocol" / "sweeprun_protocol"
 
 
@@ -79,20 +87,20 @@ def test_every_field_of_every_record_is_documented(module, name):
 
 @pytest.mark.parametrize("name", VARIABLES)
 def test_every_variable_is_documented(name):
-    assert name in WORDS
+    assert name in WORDS | quoted(TABLES)
 
 
 def test_no_variable_is_documented_that_nobody_reads_or_writes():
-    assert {word for word in WORDS if word.startswith("SWEEPRUN_")} - {"SWEEPRUN_"} == set(VARIABLES)
+    assert {word for word in WORDS | quoted(TABLES) if word.startswith("SWEEPRUN_")} - {"SWEEPRUN_"} == set(VARIABLES)
 
 
 @pytest.mark.parametrize("code", ExitCode, ids=lambda code: code.name)
 def test_every_exit_code_is_documented_by_number_and_name(code):
-    assert f"| {code.value} | `{code.name}` |" in TEXT
+    assert f"| {code.value} | `{code.name}` |" in TABLES
 
 
 def test_no_exit_code_is_documented_that_does_not_exist():
-    rows = re.findall(r"^\| (\d+) \| `([A-Z_]+)` \|", TEXT, re.MULTILINE)
+    rows = re.findall(r"^\| (\d+) \| `([A-Z_]+)` \|", TABLES, re.MULTILINE)
     assert {(int(number), name) for number, name in rows} == {(code.value, code.name) for code in ExitCode}
 
 
@@ -131,3 +139,10 @@ def test_every_file_is_documented(name):
 )
 def test_every_bound_is_the_codes(phrase):
     assert phrase in " ".join(TEXT.split())
+
+
+def test_no_table_stands_in_both():
+    rows = {line for line in TABLES.splitlines() if line.startswith("| `SWEEPRUN_") or re.match(r"\| \d+ \|", line)}
+    first = [row.split("|")[1].strip() for row in rows]
+    assert first
+    assert not [cell for cell in first if re.search(rf"^\| {re.escape(cell)} \|", TEXT, re.MULTILINE)]

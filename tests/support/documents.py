@@ -34,7 +34,7 @@ class Proof(StrEnum):
 
     MAKE = "the target exists and make can say what it would do"
     PACKAGE = "the extras that pip is asked for exist"
-    KUBECONFIG = "it is run, and names a file"
+    SHELL = "it is run, and names the kubeconfig and the programs of the test cluster"
     COMPLETION = "tests/integration/cli/test_completion.py runs it in a home of its own"
     CLUSTER = "it is run against a real API server with a SweepRun in it"
     LOCAL = "it is run in a directory with the files that the document shows"
@@ -43,10 +43,10 @@ class Proof(StrEnum):
 _PROOFS = [
     (r"make( [a-z0-9-]+)+", Proof.MAKE),
     (r"pip install .*", Proof.PACKAGE),
-    (r"export KUBECONFIG=\$\(hack/cluster\.sh kubeconfig\)", Proof.KUBECONFIG),
+    (r'eval "\$\(hack/cluster\.sh env\)"', Proof.SHELL),
     (r"sweeprun --install-completion", Proof.COMPLETION),
     (r"sweeprun (local |inspect \S*/).*", Proof.LOCAL),
-    (r"(\w+=\$\()?(kubectl|helm|sweeprun) .*", Proof.CLUSTER),
+    (r"(\w+=\$\(|sed \S+ \S+ \| )?(kubectl|helm|sweeprun) .*", Proof.CLUSTER),
 ]
 
 
