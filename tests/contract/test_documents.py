@@ -123,6 +123,16 @@ def test_every_link_to_a_file_leads_somewhere(document):
             assert (document.parent / target).exists(), f"{document.name}: {target}"
 
 
+def test_every_file_that_the_architecture_names_is_there():
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    named = 0
+    for folder, table in re.findall(r"\(`([\w/]+)`\):\n\n((?:\|.*\n)+)", text):
+        for name in re.findall(r"`([\w/]+\.(?:py|sh))`", table):
+            assert (ROOT / folder / name).exists(), f"{folder}/{name}"
+            named += 1
+    assert named > 40, "the tables were not found"
+
+
 def test_every_page_is_in_the_navigation_and_nothing_is_loaded_from_elsewhere(tmp_path):
     words = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
