@@ -52,12 +52,12 @@ def test_killed_and_then_stopped_it_ends_in_the_state_of_the_undisturbed_run(tmp
         assert run.completion() is None
 
         second = run.attempt(*SLOW)
-        second.wait_step(22)
+        second.wait_step(31)  # an epoch ends with steps 25 and 50: there a stop is not exact
         second.send(signal.SIGTERM, 1)
         assert second.codes() == [143, 143]
         stopped = run.newest().step
-        assert stopped >= 22
-        assert sorted(set(second.committed)) == [20, stopped]
+        assert 31 <= stopped < 40
+        assert sorted(set(second.committed)) == [20, 30, stopped]
         assert run.completion() is None, "a stop is no completion"
 
         assert run.attempt(*SIZE).codes() == [0, 0]

@@ -43,7 +43,9 @@ def by_hand(root, *, until):
         [str(ORIGINAL / "train.sh")], env={**environ, **known, **size}, stdout=subprocess.PIPE, start_new_session=True
     )
     record = directory / "checkpoints" / "trainer_checkpoint.json"
-    eventually(lambda: record.exists() and "40" in record.read_text(), "step 40", timeout=SECONDS, every=0.05)
+    eventually(
+        lambda: record.exists() and '"global_step": 40,' in record.read_text(), "step 40", timeout=SECONDS, every=0.05
+    )
     if until is signal.SIGKILL:  # as when a node dies: torchrun's workers, which lead sessions of their own, as well
         for pid in processes_of(f"ROOT={root}"):
             os.kill(pid, signal.SIGKILL)
