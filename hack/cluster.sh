@@ -14,6 +14,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 . "$here/lib.sh"
 
 shared=$work/shared
+audit=$work/audit.yaml
 workers=("$cluster_name-worker" "$cluster_name-worker2" "$cluster_name-worker3")
 nodes=("$cluster_name-control-plane" "${workers[@]}")
 key_file=$work/cluster.key
@@ -22,7 +23,7 @@ applied=$work/training-operator.key
 built_here() { [[ $1 == "$image_prefix"/* ]]; }
 
 configuration() { # NODE_IMAGE
-  sed "s#@SHARED@#$shared#" "$here/kind.yaml"
+  sed "s#@SHARED@#$shared#; s#@AUDIT@#$audit#" "$here/kind.yaml"
   if built_here "$1"; then
     sed "s#@COREDNS_VERSION@#$COREDNS_VERSION#; s#@ETCD_VERSION@#$ETCD_VERSION#" "$here/kind-built.yaml"
   else
@@ -45,6 +46,7 @@ create() { # NODE_IMAGE KEY
   kind delete cluster --name "$cluster_name" --kubeconfig "$KUBECONFIG" >/dev/null 2>&1 || true
   mkdir -p "$shared"
   chmod 1777 "$shared"
+  cp "$here/audit.yaml" "$audit"
   configuration "$1" >"$work/kind.yaml"
   say "creating the cluster on $1"
   if ! kind create cluster --name "$cluster_name" --config "$work/kind.yaml" --image "$1" --kubeconfig "$KUBECONFIG" \
@@ -155,7 +157,7 @@ up() {
   "$here/docker.sh" start
   image=$("$here/images.sh" node | tail -1)
   built_here "$image" || "$here/cluster-programs.sh" client
-  key="$image $(configuration "$image" | sha256sum | cut -c1-12)"
+  key="$image $({ configuration "$image" && cat "$here/audit.yaml"; } | sha256sum | cut -c1-12)"
   if stands "$key"; then say "the cluster stands already"; else create "$image" "$key"; fi
   training_operator "$image"
   deploy

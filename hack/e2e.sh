@@ -46,9 +46,11 @@ judge() { # EXIT STATUS OF PYTEST; 5: no test was chosen, as when `-k` names one
 stories=(.venv/bin/python -m pytest tests/e2e --durations=15)
 "${stories[@]}" --junit-xml="$kept/nodes.xml" -m nodes "$@" >"$kept/nodes.log" 2>&1 &
 nodes=$!
-"${stories[@]}" --junit-xml="$kept/together.xml" -m 'not alone and not nodes' -n "${E2E_PARALLEL:-3}" "$@" || judge $?
+"${stories[@]}" --junit-xml="$kept/together.xml" -m 'not alone and not nodes and not afterwards' -n "${E2E_PARALLEL:-3}" "$@" || judge $?
 wait "$nodes" || judge $?
 nodes=
 cat "$kept/nodes.log"
 "${stories[@]}" --junit-xml="$kept/alone.xml" -m alone "$@" || judge $?
+# What is judged by all stories together, where all were told.
+[ $# -gt 0 ] || "${stories[@]}" --junit-xml="$kept/afterwards.xml" -m afterwards || judge $?
 (exit "$status")

@@ -33,13 +33,17 @@ def test_a_pod_that_runs_longer_than_its_own_deadline(story, undisturbed):
     check_continued(told, "plain", undisturbed, cause="DeadlineExceeded", counted="failures")
 
 
-def test_a_run_that_has_used_up_its_time_ends_and_keeps_its_checkpoints(story):
+def test_a_run_that_has_used_up_its_time_ends_and_is_removed_later_without_its_checkpoints(story):
     told = begin(story, "plain", "out-of-time")
     told.cluster.patch("SweepRun", told.name, {"spec": {"limits": {"activeDeadlineSeconds": 1}}})
     assert told.wait_condition("Failed")["reason"] == "ActiveDeadlineExceeded"
     assert told.status["counts"]["attempts"] == 1
     assert told.history()[0]["cause"] == "DeadlineExceeded"
-    assert told.checkpoints()
+    saved = told.checkpoints()
+    assert saved
+    told.cluster.patch("SweepRun", told.name, {"spec": {"ttlSecondsAfterFinished": 1}})
+    eventually(lambda: told.cluster.get("SweepRun", told.name) is None, "its object is removed", timeout=60)
+    assert all(path.exists() for _, _, path in saved)
 
 
 def test_an_image_that_cannot_be_pulled(story, undisturbed):
