@@ -11,7 +11,7 @@ import pytest
 from support import late_writer
 from support.cluster import eventually
 from support.continuation import check_continued, wait_stuck
-from support.nodes import attract, follow
+from support.nodes import MAINTENANCE, attract, follow
 from support.story import SOON, named, of_one_rank
 from sweeprun_protocol.exit_codes import ExitCode
 
@@ -53,6 +53,7 @@ def wait_base(told):
 def wake(node, *runs):
     for told in runs:
         (told.run_directory / late_writer.GO).touch()
+    node.taint(MAINTENANCE, effect="NoSchedule")  # just back, it may be given up once more: not under the next attempt
     node.thaw()
     for told in runs:
         eventually(lambda told=told: (LATE, 1) in saved(told), f"{told.name}: the late checkpoint", timeout=60)
