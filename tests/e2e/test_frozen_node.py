@@ -101,8 +101,8 @@ def test_a_node_that_was_called_off_and_comes_back(node, story, by_itself):
 
 def test_a_forced_deletion_and_the_node_that_comes_back(node, story, by_itself, journal):
     """Nobody waits for the node: what its processes could still spoil is copied, and W&B gets another, linked run."""
-    library = apply(story, "library", "forced-library", policy="ForceDelete")
-    plain = apply(story, "plain", "forced-plain", policy="ForceDelete")
+    library = apply(story, "library", "zombie-library", policy="ForceDelete")
+    plain = apply(story, "plain", "zombie-plain", policy="ForceDelete")
     runs = {"library": library, "plain": plain}
     for told in runs.values():
         wait_held(told, node)
