@@ -62,7 +62,7 @@ def _train(rank: int, world: int, store: str, answers: Any) -> None:
     for step in range(1, STEPS + 1):
         while time.perf_counter() < began + step * STEP_SECONDS:
             time.sleep(0.0005)
-        if world > 1 and run._together.asks_next:
+        if world > 1 and run._together._left == 1:
             ranks.most([0])()  # steps of data parallel training begin together: what ranks wait for is not the library
         before = time.perf_counter()
         run.should_stop(step)

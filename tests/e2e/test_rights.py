@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import pytest
 
 from support.cluster import Cluster, Raw
 from support.nodes import execute
+from support.rights import RBAC, granted
 
 CONTROL_PLANE = "sweeprun-control-plane"
 AUDIT = "/var/log/kubernetes/audit.log"
@@ -22,51 +22,36 @@ SELDOM = {
     "create pods": "tried, where a Job has no pod",
 }
 """Not in every round of stories; tests/integration/operator/test_rights.py has them all."""
-RBAC = "/apis/rbac.authorization.k8s.io/v1"
 
 
-@dataclass(frozen=True, order=True)
-class Right:
-    group: str
-    resource: str
-    verb: str
-
-    def __str__(self) -> str:
-        return f"{self.verb} {self.resource}" + (f".{self.group}" if self.group else "")
+def shown(group: str, resource: str, verb: str) -> str:
+    return f"{verb} {resource}" + (f".{group}" if group else "")
 
 
-def asked_for(cluster: Cluster) -> Iterator[tuple[Right, int, str]]:
+def asked_for(cluster: Cluster) -> Iterator[tuple[tuple[str, str, str], int, str]]:
     """Each call of the operator on an object or a kind: what it needs, the status of the answer, and its address."""
     for line in execute(cluster, "docker", "exec", CONTROL_PLANE, "cat", AUDIT).splitlines():
         event = json.loads(line)
         place = event.get("objectRef", {})
         if "resource" in place:
             resource = "/".join(place[name] for name in ("resource", "subresource") if place.get(name))
-            right = Right(place.get("apiGroup", ""), resource, event["verb"])
+            right = (place.get("apiGroup", ""), resource, event["verb"])
             yield right, event.get("responseStatus", {}).get("code", 0), event["requestURI"]
 
 
-def granted(cluster: Cluster) -> set[Right]:
-    rules: list[Raw] = []
+def rules_of_operator(cluster: Cluster) -> Iterator[Raw]:
     for bindings, roles in (("rolebindings", "roles"), ("clusterrolebindings", "clusterroles")):
         for binding in cluster.call("GET", f"{RBAC}/{bindings}")["items"]:
             if ACCOUNT in binding.get("subjects", []):
                 namespace = binding["metadata"].get("namespace")
                 place = f"{RBAC}/namespaces/{namespace}/{roles}" if namespace else f"{RBAC}/{roles}"
-                rules += cluster.call("GET", f"{place}/{binding['roleRef']['name']}")["rules"]
-    return {
-        Right(group, resource, verb)
-        for rule in rules
-        for group in rule["apiGroups"]
-        for resource in rule["resources"]
-        for verb in rule["verbs"]
-    }
+                yield from cluster.call("GET", f"{place}/{binding['roleRef']['name']}")["rules"]
 
 
 @pytest.mark.afterwards
 def test_what_is_granted_was_asked_for_and_nothing_was_refused(cluster):
     calls = list(asked_for(cluster))
     assert calls, "nothing was written down: make e2e-down, make e2e-up"
-    assert sorted({f"{right}: {address}" for right, code, address in calls if code == 403}) == []
-    idle = {str(right) for right in granted(cluster) - {right for right, _, _ in calls}}
+    assert sorted({f"{shown(*right)}: {address}" for right, code, address in calls if code == 403}) == []
+    idle = {shown(*right) for right in granted(rules_of_operator(cluster)) - {right for right, _, _ in calls}}
     assert idle <= SELDOM.keys()

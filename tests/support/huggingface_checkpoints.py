@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
+
+from support.ports import HOST, free_port
 
 _TRAINER_SCRIPT = """
 import functools, os, sys
@@ -59,10 +60,7 @@ def write_trainer_samples(directory: Path) -> None:
     plain = {name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE")}
     environment = {**plain, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
     subprocess.run(command, env=environment, check=True, capture_output=True)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    shared = {**environment, "WORLD_SIZE": str(_RANKS), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    shared = {**environment, "WORLD_SIZE": str(_RANKS), "MASTER_ADDR": HOST, "MASTER_PORT": str(free_port())}
     ranks = [
         subprocess.Popen(
             command,

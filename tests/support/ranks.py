@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from multiprocessing.forkserver import ensure_running
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 PRELOADED = [
     "numpy.random",
@@ -35,15 +36,8 @@ def context() -> Any:
     """Of processes that are forked from one with nothing but its main thread: what has none yet cannot be torn."""
     forking = multiprocessing.get_context("forkserver")
     forking.set_forkserver_preload(PRELOADED)
-    before = os.environ.get("OMP_NUM_THREADS")
-    os.environ["OMP_NUM_THREADS"] = "1"  # OpenBLAS starts its threads when it is loaded
-    try:
+    with mock.patch.dict(os.environ, OMP_NUM_THREADS="1"):  # OpenBLAS starts its threads when it is loaded
         ensure_running()
-    finally:
-        if before is None:
-            del os.environ["OMP_NUM_THREADS"]
-        else:
-            os.environ["OMP_NUM_THREADS"] = before
     return forking
 
 

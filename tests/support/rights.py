@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import yaml
 
-from support.cluster import Cluster
+from support.cluster import Cluster, Raw
 from support.helm import render
 
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
@@ -17,6 +18,17 @@ PATHS = {
     "ClusterRole": RBAC + "/clusterroles",
     "ClusterRoleBinding": RBAC + "/clusterrolebindings",
 }
+
+
+def granted(rules: Iterable[Raw]) -> set[tuple[str, str, str]]:
+    """(group, resource, verb) of every rule; names that one is bound to are left out."""
+    return {
+        (group, resource, verb)
+        for rule in rules
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
 
 
 def kubeconfig_of_operator(cluster: Cluster, directory: Path, *, everywhere: bool = False) -> Path:

@@ -125,11 +125,6 @@ class StopTogether:
             self._hear(self._answer())
         return self._stopping
 
-    @property
-    def asks_next(self) -> bool:
-        """Whether the next call may wait for the other ranks."""
-        return self._left == 1 and not self._stopping
-
     def _ask(self) -> None:
         now = time.monotonic()
         microseconds = max(1, int((now - self._asked_at) / self._calls * 1e6))

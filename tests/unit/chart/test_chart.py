@@ -10,6 +10,7 @@ import yaml
 
 from support.helm import CHART, ChartError, lint, render
 from support.promql import DASHBOARDS, alerts, rules
+from support.rights import granted
 from sweeprun_operator.settings import PREFIX, Settings
 
 
@@ -17,17 +18,6 @@ def of_kind(objects, kind, name=None):
     found = [one for one in objects if one["kind"] == kind and name in (None, one["metadata"]["name"])]
     assert found, f"no {kind} {name or ''}"
     return found
-
-
-def granted(rules):
-    """(group, resource, verb) of every rule that is not bound to names."""
-    return {
-        (group, resource, verb)
-        for rule in rules
-        for group in rule["apiGroups"]
-        for resource in rule["resources"]
-        for verb in rule["verbs"]
-    }
 
 
 def verbs(group, resource, text):
