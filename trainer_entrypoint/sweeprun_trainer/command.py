@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import subprocess
 import time
@@ -36,6 +37,7 @@ class Command:
         self._process: Optional[subprocess.Popen[bytes]] = None
         self._kept: list[int] = []
         self._ended = False
+        self._woken, self._wake = _pipe()
 
     @property
     def told_to_stop(self) -> bool:
@@ -47,6 +49,7 @@ class Command:
 
     def forward_signals(self) -> None:
         """From now on. SIGKILL and SIGSTOP cannot be forwarded; the kernel ends the child of a killed entrypoint."""
+        signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
         for number in FORWARDED:
             signal.signal(number, self._forward)
 
@@ -56,7 +59,8 @@ class Command:
         Returns:
             None; or the exit code a shell would give where it cannot be started.
         """
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # who ignores it, as our parent may have, never learns an end
+        # who ignores it, as our parent may have, never learns an end
+        signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
         adopt_orphans()
         try:
             # a session of its own: what a terminal sends to everybody would otherwise arrive twice
@@ -81,9 +85,11 @@ class Command:
             Its exit code as a shell would say it: 128 + signal where a signal ended it.
         """
         assert self._process is not None, "started before"
-        pid, status = os.waitpid(-1, 0)
+        pid, status = os.waitpid(-1, os.WNOHANG)
         while pid != self._process.pid:
-            pid, status = os.waitpid(-1, 0)
+            if pid == 0:
+                self._sleep()
+            pid, status = os.waitpid(-1, os.WNOHANG)
         self._ended = True
         code = os.waitstatus_to_exitcode(status)
         self._process.returncode = code  # it must not wait for itself any more
@@ -130,8 +136,24 @@ class Command:
         else:
             self._send(number)
 
+    def _sleep(self) -> None:
+        """Until a signal comes. Handlers run between two instructions of the main thread, so one that came just before
+        a blocking waitpid, or that the kernel gave to another thread, would wait for the command's end."""
+        select.select([self._woken], [], [])
+        with contextlib.suppress(BlockingIOError):
+            while os.read(self._woken, 512):
+                pass
+
     def _send(self, number: int) -> None:
         # to the child alone: a loader's worker processes that got it too would make a polite save fail
         if self._process is not None and not self._ended:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._process.pid, number)
+
+
+def _pipe() -> tuple[int, int]:
+    """Of which neither end blocks or is inherited."""
+    ends = os.pipe()
+    for end in ends:
+        os.set_blocking(end, False)
+    return ends

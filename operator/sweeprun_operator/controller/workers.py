@@ -44,7 +44,11 @@ class Workers:
                 group.create_task(self._work(), name=f"worker-{index}")
 
     async def _work(self) -> None:
-        while True:
+        task = asyncio.current_task()
+        assert task is not None
+        # asyncio.gather forgets a cancellation that comes just after one of its parts failed: a worker that went on
+        # then would write without the Lease
+        while not task.cancelling():
             key = await self._queue.take()
             try:
                 await self.one_pass(key)

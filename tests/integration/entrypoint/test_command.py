@@ -1,5 +1,6 @@
 """The command runs as it would without us: its exit code, its streams, its environment, its signals."""
 
+import ctypes
 import json
 import os
 import signal
@@ -101,6 +102,29 @@ def test_a_signal_reaches_the_command_once_and_not_what_it_started(pod, run, num
     assert pod.trace("got") == name
     assert not (pod.directory / "worker").exists()
     assert run.end_record().told_to_stop is (number not in (signal.SIGUSR1, signal.SIGUSR2))
+
+
+def test_a_signal_that_another_thread_receives_reaches_the_command_at_once(pod):
+    """The kernel gives a process's signal to any of its threads, and the main one may be about to wait."""
+    pod.start(python(TOLD))
+    pod.trace("ready")
+    wait_until(lambda: len(threads(pod.process.pid)) > 1, "the entrypoint watches")
+    other = max(threads(pod.process.pid))
+    assert ctypes.CDLL(None).tgkill(pod.process.pid, other, signal.SIGTERM) == 0
+    assert pod.end().code == 7
+
+
+TOLD = """
+import signal, sys
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
+print("yes", file=open("ready", "w"), flush=True)
+while True:
+    signal.pause()
+"""
+
+
+def threads(pid):
+    return [int(name) for name in os.listdir(f"/proc/{pid}/task")]
 
 
 def test_a_signal_that_the_command_does_not_handle_ends_it(pod):

@@ -7,7 +7,9 @@ import pytest
 from support.exactness.campaign import STEPS, Campaign, Kind
 from support.exactness.kills import Kill
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(400)
+TRIES = 5
+"""On a busy machine a training may be over before its killer comes to look."""
 
 
 @pytest.fixture(scope="module")
@@ -42,15 +44,20 @@ RUNS = {
 @pytest.mark.parametrize("run", RUNS)
 def test_killed_and_resumed_it_ends_in_the_same_state(campaign, run):
     kind, kills = RUNS[run]
-    told = campaign.follow(1, kind, kills, every=3)
-    assert told.divergence == ""
-    assert told.kills, "nothing was killed: this test shows nothing"
-    assert told.resumed, "no attempt went on from a checkpoint: this test shows nothing"
+    for _ in range(TRIES):
+        told = campaign.follow(1, kind, kills, every=3)
+        assert told.divergence == ""
+        if told.kills and told.resumed:
+            return
+    pytest.fail("nothing was killed, or no attempt went on from a checkpoint: this test shows nothing")
 
 
 def test_its_twin_that_forgets_a_part_does_not(campaign):
     """Without the average of the weights losses are the same, and the final state is not."""
     kind = Kind("ddp", "generator", 2, background=True)
-    told = campaign.follow(1, kind, [Kill("SIGTERM to one", 0, 7, 0.0)], every=3, EXACT_FORGET="average")
-    assert told.resumed
-    assert told.divergence.startswith("final digests")
+    for _ in range(TRIES):
+        told = campaign.follow(1, kind, [Kill("SIGTERM to one", 0, 7, 0.0)], every=3, EXACT_FORGET="average")
+        if told.resumed:
+            assert told.divergence.startswith("final digests")
+            return
+    pytest.fail("no attempt went on from a checkpoint: this test shows nothing")

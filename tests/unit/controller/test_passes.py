@@ -139,6 +139,35 @@ async def test_workers_share_the_keys_and_none_is_worked_on_twice_at_once():
     assert most[0] == 3
 
 
+@pytest.mark.parametrize("turns", range(4))
+async def test_a_worker_that_is_cancelled_as_a_part_of_its_pass_fails_does_not_go_on(turns):
+    """As when the API server hangs up and the Lease is lost with it: one turn later, asyncio.gather forgets."""
+    queue, failing = Queue(jitter=lambda: 0.0), asyncio.Event()
+    begun = 0
+
+    async def fails():
+        await failing.wait()
+        raise GatewayError("hung up")
+
+    async def reconcile(key):
+        nonlocal begun
+        begun += 1
+        await asyncio.gather(fails(), asyncio.Event().wait())
+
+    queue.add(KEY)
+    running = asyncio.create_task(workers(queue, reconcile, [], count=1).run())
+    await until(lambda: begun)
+    queue.add(KEY)
+    failing.set()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    before = begun
+    running.cancel()
+    await asyncio.wait([running], timeout=1)
+    assert running.done()
+    assert begun == before
+
+
 @pytest.mark.parametrize("failure", [GatewayError("away"), ValueError("a bug")])
 async def test_a_failed_pass_is_repeated_and_ends_no_worker(failure):
     queue = Queue(jitter=lambda: 0.0)
