@@ -199,6 +199,18 @@ def test_the_answer_is_not_waited_for_at_the_call_that_asks():
     assert [together.should_stop() for _ in range(20)] == [False] * 19 + [True], "20 ms later"
 
 
+def test_a_signal_behind_the_question_waits_for_the_next_one():
+    """The others were told that nobody stops, and would wait for this rank in the next step."""
+    peers, flag = Peers(microseconds=1_000), StopFlag()
+    together = StopTogether(flag, peers)
+    calls_until_asked(together, peers)
+    calls_until_asked(together, peers)
+    flag.raise_flag()
+    assert [together.should_stop() for _ in range(20)] == [False] * 20, "the answer to a question of before"
+    calls_until_asked(together, peers)
+    assert [together.should_stop() for _ in range(20)] == [False] * 19 + [True]
+
+
 def test_slow_steps_are_told_at_the_call_that_asks():
     peers = Peers(microseconds=1_000_000)
     together = StopTogether(StopFlag(), peers)
