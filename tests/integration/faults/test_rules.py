@@ -85,4 +85,6 @@ async def test_a_status_that_overwrites_what_it_has_not_read_is_found(diverges, 
         return await replace_status(self, {**raw, "metadata": {**raw["metadata"], "resourceVersion": version}})
 
     monkeypatch.setattr(KubernetesGateway, "replace_status", last_wins)
-    assert " fell" in await diverges(STALE_READS)
+    found = await diverges(STALE_READS)
+    assert " fell" in found
+    assert "was told twice" in found

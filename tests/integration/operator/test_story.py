@@ -103,6 +103,28 @@ async def test_an_evicted_run_resumes_and_completes(tell):
     assert status["result"]["step"] == 1000
 
 
+async def test_events_tell_the_story_in_order_and_once_each(tell):
+    story = tell()
+    await whole(story)
+    events = sorted(story.cluster.events_of(NAME), key=lambda event: int(event["metadata"]["resourceVersion"]))
+    told = [(event["type"], event["reason"], event["message"]) for event in events]
+    told = [one for one in told if one[1] != "Stuck"]  # of drains: the node that the pods are on does not exist here
+    assert [reason for _, reason, _ in told] == [
+        "Started",
+        "Running",
+        "Interrupted",
+        "Resumed",
+        "Running",
+        "Ended",
+        "Completed",
+    ]
+    assert [reason for kind, reason, _ in told if kind == "Warning"] == ["Interrupted"]
+    texts = [message for _, _, message in told]
+    assert "attempt 0 ended: EvictionAPI" in texts[2]
+    assert "attempt 1 of run digits-lr.r.1 goes on from step 500" in texts[3]
+    assert [text for text in texts if texts.count(text) > 1] == []
+
+
 async def test_the_resumed_attempt_is_told_where_to_go_on(tell):
     story = tell(tracking={"wandb": {"project": "digits"}})
     await begins(story)

@@ -25,15 +25,30 @@ FINAL = (
     "node",
     "endTime",
 )
+STORY = (
+    "Started",
+    "Resumed",
+    "Restarted",
+    "FreshStart",
+    "Running",
+    "Interrupted",
+    "Ended",
+    "Adopted",
+    "ForceDeleted",
+    "Completed",
+)
+"""Reasons of events that tell what became of an attempt; the others may come again, as after a Retry."""
 _ENDED = ("Preparing", "Initializing", "Held", "Finished", "Draining")
 
 
 def violations(revisions: list[Revision], applied: list[Applied], *, late: bool = False) -> list[str]:
     """`late`: a request may have arrived after its process had died. It may then make a child whose time has passed,
     which the volume fences; everything else holds all the same."""
-    return [f"revision {number}: {text}" for number, text in _Reader(late).read(revisions)] + list(
-        _deletes(revisions, applied)
-    )
+    return [
+        *(f"revision {number}: {text}" for number, text in _Reader(late).read(revisions)),
+        *_deletes(revisions, applied),
+        *_events(applied),
+    ]
 
 
 class _Reader:
@@ -210,6 +225,18 @@ def _deletes(revisions: list[Revision], applied: list[Applied]) -> Iterator[str]
             )
         if wanted:
             yield f"revision {deleted.number}: {one.kind} {one.name} was deleted, and the status wants it"
+
+
+def _events(applied: list[Applied]) -> Iterator[str]:
+    """Told twice, it was a change that was made twice."""
+    told = set()
+    for one in applied:
+        if one.kind != "Event" or one.answer["reason"] not in STORY:
+            continue
+        event = (one.answer["involvedObject"]["uid"], one.answer["reason"], one.answer["message"])
+        if event in told:
+            yield f"event {event[1]} was told twice: {event[2]}"
+        told.add(event)
 
 
 def _status_at(revisions: list[Revision], deleted: Revision) -> Raw | None:

@@ -175,6 +175,22 @@ def test_what_changes_between_judgement_and_copy_blocks_and_is_judged_anew(sweep
         assert not any((sweep.directory() / ".sweeprun-trash").iterdir()), "what was copied in vain is gone"
 
 
+def test_a_copy_that_was_damaged_before_it_was_decided_on_blocks(sweep, monkeypatch):
+    """It is what a prepare that died left under its name."""
+    begun(sweep)
+    make = copying._make
+
+    def damaged(context, claim, chosen, place):
+        make(context, claim, chosen, place)
+        (copy,) = (sweep.directory() / "epochs" / "2" / "resume").rglob("*.pt")
+        rewrite(copy, flip(copy.read_bytes(), 100), keep_time=True)
+
+    monkeypatch.setattr(copying, "_make", damaged)
+    report = sweep.prepare(drain_forced=True)
+    assert (report.outcome, report.blocked) == (Outcome.BLOCKED, BlockedReason.CHECKPOINT_CHANGED)
+    assert not (sweep.directory() / "epochs" / "2" / "decision.json").exists()
+
+
 def test_the_copy_is_judged_in_full_though_the_level_is_fast(sweep):
     begun(sweep)
     report = sweep.prepare(drain_forced=True, level=Level.FAST)
