@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from support.cluster import eventually
 from support.continuation import EARLY, check_continued, pace
 from support.documents import ROOT, Proof, commands
 from support.nodes import execute
@@ -36,9 +37,9 @@ def test_what_the_quickstart_does_on_a_cluster(shell, story, undisturbed):
     assert "digits" in shell(f"timeout {LOOK_SECONDS} {look} || [ $? = 124 ]")
     shell(node, drain, uncordon)
     told.wait(lambda status: status["counts"].get("resumes"), "resumed")
-    described = shell(describe)
-    assert "Interrupted" in described
-    assert "Resumed" in described
+    # an event follows the status that it tells of
+    eventually(lambda: "Resumed" in shell(describe), "the resume is told", timeout=60)
+    assert "Interrupted" in shell(describe)
     check_continued(told, "library", undisturbed, cause="EvictionAPI", since=EARLY)
     assert "EvictionAPI" in shell(history)
     assert "digits" in shell(why)

@@ -13,7 +13,7 @@ from pathlib import Path
 from bench.__main__ import WIDTHS
 from support.control_plane import running
 
-from .client import Bare
+from .client import Bare, Server
 from .fleet import prepare_cluster
 from .place import Place
 
@@ -37,7 +37,7 @@ def main() -> int:
 async def _measure(subject: str, runs: int, seconds: float) -> None:
     module = importlib.import_module(f"bench.scale.{subject}")
     with running(start_seconds=600) as plane, tempfile.TemporaryDirectory(prefix="sweeprun-scale-") as name:
-        async with Bare(plane) as bare:
+        async with Bare(Server.of(plane)) as bare:
             await prepare_cluster(bare)
             async for row in module.measure(Place(bare, plane.kubeconfig, Path(name), runs, seconds)):
                 *cells, detail = row.cells()

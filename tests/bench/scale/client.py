@@ -7,7 +7,7 @@ import json
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 import aiohttp
 
@@ -34,11 +34,24 @@ class RefusedError(Exception):
         self.code = code
 
 
+class Server(NamedTuple):
+    """Of the API; another process may be given it."""
+
+    url: str
+    token: str
+    certificate: str
+
+    @classmethod
+    def of(cls, plane: ControlPlane) -> Server:
+        return cls(plane.url, plane.token, str(plane.certificate))
+
+
 class Bare:
-    def __init__(self, plane: ControlPlane) -> None:
-        self._url = plane.url
-        self._headers = {"Authorization": f"Bearer {plane.token}"}
-        self._tls = ssl.create_default_context(cafile=str(plane.certificate))
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self._url = server.url
+        self._headers = {"Authorization": f"Bearer {server.token}"}
+        self._tls = ssl.create_default_context(cafile=server.certificate)
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -109,14 +122,14 @@ class Bare:
             if not token:
                 return found
 
-    async def watch(self, kind: str) -> AsyncIterator[tuple[str, Raw]]:
-        """From now on, all that belongs to runs, in every namespace."""
+    async def watch(self, kind: str, namespace: str | None = None) -> AsyncIterator[tuple[str, Raw]]:
+        """From now on, all that belongs to runs; in every namespace where none is named."""
         assert self._session is not None
-        seen = await self.call("GET", place(kind, None), limit="1", labelSelector=UID_LABEL)
+        seen = await self.call("GET", place(kind, namespace), limit="1", labelSelector=UID_LABEL)
         version = seen["metadata"]["resourceVersion"]
         while True:  # a server that is busy ends watches now and then
             query = {"watch": "1", "labelSelector": UID_LABEL, "resourceVersion": version}
-            async with self._session.get(self._url + place(kind, None), params=query) as answer:
+            async with self._session.get(self._url + place(kind, namespace), params=query) as answer:
                 async for line in answer.content:
                     event = json.loads(line)
                     if event["type"] == "ERROR":

@@ -5,9 +5,11 @@ unless the real one runs. Prepare Jobs are answered at once, as by a volume with
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import multiprocessing
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator
+from multiprocessing.synchronize import Event
 from types import TracebackType
 from typing import Self
 
@@ -17,17 +19,16 @@ from sweeprun_protocol.layout import step_name
 from sweeprun_protocol.prepare import CheckpointRef, PrepareReport
 from sweeprun_protocol.reasons import Format, Outcome, StartReason
 
-from .client import AT_ONCE, Bare, Raw, RefusedError
+from .client import AT_ONCE, Bare, Raw, RefusedError, Server
+
+START_SECONDS = 60.0
 
 
 class Kubelets:
-    def __init__(
-        self, bare: Bare, *, makes_pods: bool = True, serves: Callable[[str], bool] = lambda namespace: True
-    ) -> None:
-        """`makes_pods` off: the real training-operator makes the pods of attempts. `serves` tells whose namespaces are
-        played: what one waits for must not stand in another's line."""
+    def __init__(self, bare: Bare, *, makes_pods: bool = True, namespace: str | None = None) -> None:
+        """`makes_pods` off: the real training-operator makes the pods of attempts. `namespace`: they serve this one."""
         self._bare = bare
-        self._serves = serves
+        self._namespace = namespace
         self._makes_pods = makes_pods
         self._line: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue()
         self._known: set[tuple[str, str]] = set()
@@ -50,14 +51,12 @@ class Kubelets:
         for task in self._tasks:
             task.cancel()
         for task in self._tasks:
-            with suppress(asyncio.CancelledError):
+            with contextlib.suppress(asyncio.CancelledError):
                 await task
 
     async def _watch(self, kind: str) -> None:
-        async for event, raw in self._bare.watch(kind):
+        async for event, raw in self._bare.watch(kind, self._namespace):
             meta = raw["metadata"]
-            if not self._serves(meta["namespace"]):
-                continue
             if event == "ADDED":
                 self.first[kind].setdefault((meta["namespace"], meta["name"]), time.monotonic())
             work = self._due(kind, event, raw)
@@ -153,6 +152,33 @@ class Kubelets:
         spec = {key: value for key, value in template["spec"].items() if key != "priorityClassName"}
         body = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {**spec, "nodeName": NODE}}
         return await self._bare.create("Pod", meta["namespace"], body)
+
+
+@contextlib.contextmanager
+def elsewhere(server: Server, namespace: str) -> Iterator[None]:
+    """Kubelets of a namespace in a process of their own, so that no others wait for them."""
+    spawning = multiprocessing.get_context("spawn")
+    ready = spawning.Event()
+    process = spawning.Process(target=_play, args=(server, namespace, ready), daemon=True)
+    process.start()
+    try:
+        if not ready.wait(START_SECONDS):
+            raise RuntimeError("the simulation does not start")
+        yield
+        if not process.is_alive():
+            raise RuntimeError(f"the simulation ended: exit code {process.exitcode}")
+    finally:
+        process.kill()
+        process.join()
+
+
+def _play(server: Server, namespace: str, ready: Event) -> None:
+    async def play() -> None:
+        async with Bare(server) as bare, Kubelets(bare, namespace=namespace):
+            ready.set()
+            await asyncio.Event().wait()
+
+    asyncio.run(play())
 
 
 def answer(meta: Raw) -> PrepareReport:

@@ -9,7 +9,7 @@ from bench.measuring import Row
 
 from .evictions import evict, until
 from .fleet import copy, make_pattern, prepare_namespace
-from .kubelets import Kubelets
+from .kubelets import Kubelets, elsewhere
 from .operator import Operator, settled
 from .place import Place
 
@@ -24,18 +24,16 @@ async def measure(where: Place) -> AsyncIterator[Row]:
     pattern = await make_pattern(where, SMALL)
     await copy(bare, pattern, LARGE, names)
     await copy(bare, pattern, SMALL, ["alone", "beside"])
-    async with (
-        Kubelets(bare, serves=lambda namespace: namespace == LARGE) as kubelets,
-        Kubelets(bare, serves=lambda namespace: namespace == SMALL) as others,
-    ):
-        with Operator(where.kubeconfig, where.directory) as operator:
-            await settled(operator, where.runs)
-            made = others.first["PyTorchJob"]
-            alone = await _recovered(where, "alone", made)
-            where.say(f"alone: {alone:.2f} s")
-            await evict(bare, [(LARGE, f"{name}-a0-master-0") for name in names])
-            beside = await _recovered(where, "beside", made)
-            there = sum((LARGE, f"{name}-a1") in kubelets.first["PyTorchJob"] for name in names)
+    with elsewhere(bare.server, LARGE):
+        async with Kubelets(bare, namespace=SMALL) as kubelets:
+            with Operator(where.kubeconfig, where.directory) as operator:
+                await settled(operator, where.runs)
+                made = kubelets.first["PyTorchJob"]
+                alone = await _recovered(where, "alone", made)
+                where.say(f"alone: {alone:.2f} s")
+                await evict(bare, [(LARGE, f"{name}-a0-master-0") for name in names])
+                beside = await _recovered(where, "beside", made)
+                there = sum(raw["metadata"]["name"].endswith("-a1") for raw in await bare.list("PyTorchJob", LARGE))
     detail = f"{beside:.1f} s beside {alone:.1f} s alone; {there} of {where.runs} had their next attempt by then"
     yield Row.at_most(f"delay by a namespace with {where.runs} evicted runs", beside - alone, 2, "s", detail)
 
