@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
 import subprocess
 import time
@@ -37,7 +36,8 @@ class Command:
         self._process: Optional[subprocess.Popen[bytes]] = None
         self._kept: list[int] = []
         self._ended = False
-        self._woken, self._wake = _pipe()
+        self._woken, self._wake = os.pipe()
+        os.set_blocking(self._wake, False)
 
     @property
     def told_to_stop(self) -> bool:
@@ -139,21 +139,10 @@ class Command:
     def _sleep(self) -> None:
         """Until a signal comes. Handlers run between two instructions of the main thread, so one that came just before
         a blocking waitpid, or that the kernel gave to another thread, would wait for the command's end."""
-        select.select([self._woken], [], [])
-        with contextlib.suppress(BlockingIOError):
-            while os.read(self._woken, 512):
-                pass
+        os.read(self._woken, 512)
 
     def _send(self, number: int) -> None:
         # to the child alone: a loader's worker processes that got it too would make a polite save fail
         if self._process is not None and not self._ended:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._process.pid, number)
-
-
-def _pipe() -> tuple[int, int]:
-    """Of which neither end blocks or is inherited."""
-    ends = os.pipe()
-    for end in ends:
-        os.set_blocking(end, False)
-    return ends
