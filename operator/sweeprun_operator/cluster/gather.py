@@ -86,8 +86,22 @@ async def gather(
     helpers = helper_jobs(jobs, pods, owner_uid=uid)
     trainers = attempt_pods(pods)
     works = workloads(pytorchjobs, owner_uid=uid)
-    acceptance = await _acceptance(gateway, run, proof) if _is_undecided(run) else None
-    claim = await _claim(gateway, run) if _is_running(run) and _is_wrong(trainers) else None
+    acceptance, claim, refusal, unready_nodes, owners = await asyncio.gather(
+        _acceptance(gateway, run, proof),
+        _claim_of_ending(gateway, run, trainers),
+        refusal_of_missing(
+            gateway,
+            run,
+            now,
+            refused=refused,
+            helpers=helpers,
+            workloads=works,
+            pods=trainers,
+            raws=[*jobs, *pytorchjobs],
+        ),
+        _unready_nodes(gateway, _nodes_in_question(run, trainers)),
+        _owners(gateway, run, helpers, cluster_id),
+    )
     return Gathered(
         raw=raw,
         versions=versions([raw, *jobs, *pytorchjobs, *pods]),
@@ -100,13 +114,10 @@ async def gather(
             pods=trainers,
             departed=departures.of(uid, trainers),
             acceptance=acceptance,
-            refusal=refused
-            or await refusal_of_missing(
-                gateway, run, now, helpers=helpers, workloads=works, pods=trainers, raws=[*jobs, *pytorchjobs]
-            ),
+            refusal=refusal,
             claim=claim,
-            unready_nodes=await _unready_nodes(gateway, _nodes_in_question(run, trainers)),
-            owners=await _owners(gateway, run, helpers, cluster_id),
+            unready_nodes=unready_nodes,
+            owners=owners,
         ),
     )
 
@@ -145,7 +156,14 @@ async def _claim(gateway: Gateway, run: SweepRun) -> Claim:
     return Claim(found=found is not None, access_modes=_access_modes(found))
 
 
-async def _acceptance(gateway: Gateway, run: SweepRun, proof: Proof) -> Acceptance:
+async def _claim_of_ending(gateway: Gateway, run: SweepRun, pods: Iterable[PodState]) -> Claim | None:
+    """Its access modes tell whether a survey may read beside an attempt that is about to be drained."""
+    return await _claim(gateway, run) if _is_running(run) and _is_wrong(pods) else None
+
+
+async def _acceptance(gateway: Gateway, run: SweepRun, proof: Proof) -> Acceptance | None:
+    if not _is_undecided(run):
+        return None
     namespace = run.metadata.namespace
     claim = await _claim(gateway, run)
     try:

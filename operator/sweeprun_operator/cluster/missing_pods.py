@@ -32,15 +32,17 @@ async def refusal_of_missing(
     run: SweepRun,
     now: datetime,
     *,
+    refused: Refusal | None,
     helpers: Iterable[HelperJob],
     workloads: Iterable[Workload],
     pods: Iterable[PodState],
     raws: Iterable[Raw],
 ) -> Refusal | None:
-    """`raws`: the Jobs and PyTorchJobs as listed. None: nothing is missing for long, or the server would take it."""
+    """`refused`: a child that the last pass could not make; nothing is asked then. `raws`: the Jobs and PyTorchJobs as
+    listed. None: nothing is missing for long, or the server would take it."""
     current = run.status.current
-    if current is None:
-        return None
+    if current is None or refused is not None:
+        return refused
     by_uid = {uid_of(raw): raw for raw in raws}
     job = _podless_job(current, now, helpers)
     if job is not None:
