@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 from bench.measuring import Row
 
+from .client import Bare, place
 from .evictions import evict, until
 from .fleet import copy, make_pattern, prepare_namespace
 from .kubelets import Kubelets, elsewhere
@@ -29,13 +30,29 @@ async def measure(where: Place) -> AsyncIterator[Row]:
             with Operator(where.kubeconfig, where.directory) as operator:
                 await settled(operator, where.runs)
                 made = kubelets.first["PyTorchJob"]
+                quiet = await _answer_seconds(bare)
                 alone = await _recovered(where, "alone", made)
                 where.say(f"alone: {alone:.2f} s")
                 await evict(bare, [(LARGE, f"{name}-a0-master-0") for name in names])
                 beside = await _recovered(where, "beside", made)
+                busy = await _answer_seconds(bare)
                 there = sum(raw["metadata"]["name"].endswith("-a1") for raw in await bare.list("PyTorchJob", LARGE))
-    detail = f"{beside:.1f} s beside {alone:.1f} s alone; {there} of {where.runs} had their next attempt by then"
+    detail = (
+        f"{beside:.1f} s beside {alone:.1f} s alone; {there} of {where.runs} had their next attempt by then; the API "
+        f"server answered a bare read in {1000 * busy:.0f} ms beside {1000 * quiet:.0f} ms"
+    )
     yield Row.at_most(f"delay by a namespace with {where.runs} evicted runs", beside - alone, 2, "s", detail)
+
+
+READS = 20
+
+
+async def _answer_seconds(bare: Bare) -> float:
+    """Of one read that has nothing to do with the operator: what the machine itself makes everybody wait."""
+    began = time.monotonic()
+    for _ in range(READS):
+        await bare.call("GET", place("SweepRun", SMALL, "alone"))
+    return (time.monotonic() - began) / READS
 
 
 async def _recovered(where: Place, name: str, made: dict[tuple[str, str], float]) -> float:
