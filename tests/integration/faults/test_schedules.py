@@ -28,11 +28,11 @@ async def test_a_seeded_set_of_schedules_ends_as_without_faults(told):
     assert struck > len(done) * 0.5, "faults that meet no request test nothing"
 
 
-async def test_an_operator_killed_after_its_write_is_followed_by_one_that_goes_on(told):
-    found = await told.one(Schedule("evicted", (Fault(Kind.KILL_AFTER, "create-PyTorchJob", 2),)))
+async def test_an_operator_killed_after_its_write_is_followed_by_one_that_goes_on(struck):
+    found = await struck(Schedule("evicted", (Fault(Kind.KILL_AFTER, "create-PyTorchJob", 2),)))
     assert (found.struck, found.lives, found.violations) == (1, 2, [])
 
 
-async def test_a_conflict_is_read_again(told):
-    found = await told.one(Schedule("evicted", (Fault(Kind.CONFLICT, "put-SweepRun", 3),)))
+async def test_a_conflict_is_read_again(struck):
+    found = await struck(Schedule("evicted", (Fault(Kind.CONFLICT, "put-SweepRun", 3),)))
     assert (found.struck, found.lives, found.violations) == (1, 1, [])
