@@ -16,7 +16,6 @@ from sweeprun_operator.cluster.kubernetes_gateway import KubernetesGateway
 from sweeprun_operator.controller import reconcile
 from sweeprun_operator.core import attempts, draining, preparing
 
-
 TRIES = 3
 """Whether an operator without the rule does wrong is a matter of which of its passes meets the gap."""
 
