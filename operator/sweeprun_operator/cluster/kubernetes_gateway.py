@@ -24,6 +24,7 @@ from sweeprun_protocol.keys import UID_LABEL
 from .connection import authorization, configure
 from .fields import sub, text
 from .gateway import AlreadyExistsError, ConflictError, GatewayError, NotFoundError, Raw, RefusedError
+from .listing import TOKEN_CHARACTERS, read_page
 
 CALL_SECONDS = 10.0
 PAGE = 500
@@ -37,6 +38,7 @@ _CHILDREN = {
     "Pod": ("/api/v1", "pods"),
 }
 _KINDS = {KIND: (_RUNS, PLURAL), **_CHILDREN}
+_JSON = "application/json"
 _METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 _LEASES = ("/apis/coordination.k8s.io/v1", "leases")
 _LIMIT = aiohttp.ClientTimeout(total=CALL_SECONDS)
@@ -80,8 +82,12 @@ class KubernetesGateway:
         query = {"limit": str(limit), **({"continue": token} if token else {})}
         if kind != KIND:
             query["labelSelector"] = UID_LABEL
-        page = await self._call("GET", _path(root, namespace, plural), query=query, accept=_METADATA)
-        return _items(page), text(sub(page, "metadata"), "continue", most=1 << 20)
+        path = _path(root, namespace, plural)
+        data = await self._answer("GET", path, query=query, accept=_METADATA)
+        try:
+            return read_page(data)
+        except ValueError as error:
+            raise GatewayError(f"GET {path}: no list of metadata: {error}"[:MESSAGE_CHARACTERS]) from error
 
     async def list_children(self, kind: str, namespace: str, owner_uid: str) -> list[Raw]:
         """Raises NotFoundError where the cluster does not know the kind."""
@@ -91,7 +97,7 @@ class KubernetesGateway:
         while True:
             page = await self._call("GET", _path(root, namespace, plural), query=query)
             found += _items(page)
-            token = text(sub(page, "metadata"), "continue", most=1 << 20)
+            token = text(sub(page, "metadata"), "continue", most=TOKEN_CHARACTERS)
             if token is None:
                 return found
             query["continue"] = token
@@ -173,19 +179,27 @@ class KubernetesGateway:
         await self._call("DELETE", path, body=body)
 
     async def _call(
+        self, method: str, path: str, *, query: Mapping[str, str] | None = None, body: Raw | None = None
+    ) -> Raw:
+        decoded = _decode(await self._answer(method, path, query=query, body=body))
+        if decoded is None:
+            raise GatewayError(f"{method} {path}: the answer is no JSON object")
+        return decoded
+
+    async def _answer(
         self,
         method: str,
         path: str,
         *,
         query: Mapping[str, str] | None = None,
         body: Raw | None = None,
-        content: str = "application/json",
-        accept: str = "application/json",
-    ) -> Raw:
+        accept: str = _JSON,
+    ) -> bytes:
+        """Raises what the status means."""
         try:
             async with asyncio.timeout(CALL_SECONDS):
                 token = await authorization(self._client.configuration)
-                headers = {"Accept": accept, "Content-Type": content, "User-Agent": REPORTER}
+                headers = {"Accept": accept, "Content-Type": _JSON, "User-Agent": REPORTER}
                 if token is not None:
                     headers["Authorization"] = token
                 url = f"{self._client.configuration.host}{path}" + (f"?{urlencode(query)}" if query else "")
@@ -195,10 +209,9 @@ class KubernetesGateway:
             raise GatewayError(f"{method} {path}: no answer within {CALL_SECONDS:.0f} s") from None
         except (aiohttp.ClientError, OSError, config.ConfigException) as error:
             raise GatewayError(f"{method} {path}: {str(error) or type(error).__name__}") from error
-        decoded = _decode(data)
-        if 200 <= answer.status < 300 and decoded is not None:
-            return decoded
-        raise _error(method, path, answer.status, decoded or {}, answer.headers.get("Retry-After"))
+        if 200 <= answer.status < 300:
+            return bytes(data)
+        raise _error(method, path, answer.status, _decode(data) or {}, answer.headers.get("Retry-After"))
 
 
 def _path(root: str, namespace: str | None, plural: str, name: str | None = None) -> str:
