@@ -179,9 +179,15 @@ class KubernetesGateway:
         await self._call("DELETE", path, body=body)
 
     async def _call(
-        self, method: str, path: str, *, query: Mapping[str, str] | None = None, body: Raw | None = None
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Raw | None = None,
+        content: str = _JSON,
     ) -> Raw:
-        decoded = _decode(await self._answer(method, path, query=query, body=body))
+        decoded = _decode(await self._answer(method, path, query=query, body=body, content=content))
         if decoded is None:
             raise GatewayError(f"{method} {path}: the answer is no JSON object")
         return decoded
@@ -193,13 +199,14 @@ class KubernetesGateway:
         *,
         query: Mapping[str, str] | None = None,
         body: Raw | None = None,
+        content: str = _JSON,
         accept: str = _JSON,
     ) -> bytes:
         """Raises what the status means."""
         try:
             async with asyncio.timeout(CALL_SECONDS):
                 token = await authorization(self._client.configuration)
-                headers = {"Accept": accept, "Content-Type": _JSON, "User-Agent": REPORTER}
+                headers = {"Accept": accept, "Content-Type": content, "User-Agent": REPORTER}
                 if token is not None:
                     headers["Authorization"] = token
                 url = f"{self._client.configuration.host}{path}" + (f"?{urlencode(query)}" if query else "")

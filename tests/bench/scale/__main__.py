@@ -17,7 +17,7 @@ from .client import Bare, Server
 from .fleet import prepare_cluster
 from .place import Place
 
-SUBJECTS = {"idle": 5000, "evictions": 1000, "neighbours": 1000, "side_by_side": 1000}
+SUBJECTS = {"idle": 5000, "evictions": 1000, "neighbours": 1000, "side_by_side": 1000, "unthrottled": 1000}
 """And the runs of each."""
 
 
