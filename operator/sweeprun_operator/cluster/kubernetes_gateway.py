@@ -24,7 +24,7 @@ from sweeprun_protocol.keys import UID_LABEL
 from .connection import authorization, configure
 from .fields import sub, text
 from .gateway import AlreadyExistsError, ConflictError, GatewayError, NotFoundError, Raw, RefusedError
-from .listing import TOKEN_CHARACTERS, read_page
+from .listing import read_page, token_of
 
 CALL_SECONDS = 10.0
 PAGE = 500
@@ -97,7 +97,7 @@ class KubernetesGateway:
         while True:
             page = await self._call("GET", _path(root, namespace, plural), query=query)
             found += _items(page)
-            token = text(sub(page, "metadata"), "continue", most=TOKEN_CHARACTERS)
+            token = token_of(page)
             if token is None:
                 return found
             query["continue"] = token

@@ -23,7 +23,7 @@ from pydantic_core.core_schema import (
 from .fields import sub, text
 from .gateway import Raw
 
-TOKEN_CHARACTERS = 1 << 20
+_TOKEN_CHARACTERS = 1 << 20
 
 
 def _object(fields: dict[str, CoreSchema]) -> TypedDictSchema:
@@ -55,4 +55,9 @@ def read_page(data: bytes) -> tuple[list[Raw], str | None]:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"])) or "the answer"
         raise ValueError(f"{where}: {first['msg']}") from None
-    return page.get("items") or [], text(sub(page, "metadata"), "continue", most=TOKEN_CHARACTERS)
+    return page.get("items") or [], token_of(page)
+
+
+def token_of(page: Raw) -> str | None:
+    """Of the next page; None: this is the last."""
+    return text(sub(page, "metadata"), "continue", most=_TOKEN_CHARACTERS)
