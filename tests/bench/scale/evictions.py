@@ -87,13 +87,16 @@ async def evict(bare: Bare, pods: list[tuple[str, str]]) -> dict[tuple[str, str]
     times: dict[tuple[str, str], float] = {}
 
     async def one(pod: tuple[str, str]) -> None:
-        namespace, name = pod
-        body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": namespace}}
         times[pod] = time.monotonic()
-        await bare.call("POST", f"{place('Pod', namespace, name)}/eviction", body)
+        await evict_pod(bare, *pod)
 
     await side_by_side(one, pods, at_once=32)
     return times
+
+
+async def evict_pod(bare: Bare, namespace: str, name: str) -> None:
+    body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": namespace}}
+    await bare.call("POST", f"{place('Pod', namespace, name)}/eviction", body)
 
 
 async def until(condition: Callable[[], bool], seconds: float) -> None:
@@ -132,7 +135,7 @@ async def _bare_writes(bare: Bare, names: list[str], written: Recovery) -> float
 
     async def recover(name: str) -> None:
         raw, words = runs[name], {written.name: name}
-        await evict(bare, [(BARE_SPACE, f"{name}-a0-master-0")])
+        await evict_pod(bare, BARE_SPACE, f"{name}-a0-master-0")
         path = f"{place('SweepRun', BARE_SPACE, name)}/status"
         for number in range(STATUSES):
             status = {**raw["status"], "counts": {**raw["status"]["counts"], "disruptions": number + 1}}
