@@ -8,8 +8,7 @@ import pytest
 from support.control_plane import ControlPlane
 from support.faults.campaign import Campaign, Told, campaign
 from support.faults.schedule import Schedule
-
-TRIES = 3
+from support.faults.tries import told_until
 
 
 @pytest.fixture
@@ -25,11 +24,9 @@ def struck(told: Campaign) -> Callable[..., Awaitable[Told]]:
     some ordinal is never made."""
 
     async def tell(schedule: Schedule, **given: Any) -> Told:
-        found = await told.one(schedule, **given)
-        for _ in range(TRIES - 1):
-            if found.struck or found.violations:
-                break
-            found = await told.one(schedule, **given)
-        return found
+        def met(found: Told) -> bool:
+            return bool(found.struck or found.violations)
+
+        return (await told_until(met, lambda: told.one(schedule, **given)))[-1]
 
     return tell

@@ -11,13 +11,11 @@ import pytest
 
 from support.faults import patience
 from support.faults.schedule import Schedule
+from support.faults.tries import told_until
 from sweeprun_operator.cluster import execute
 from sweeprun_operator.cluster.kubernetes_gateway import KubernetesGateway
 from sweeprun_operator.controller import reconcile
 from sweeprun_operator.core import attempts, draining, preparing
-
-TRIES = 3
-"""Whether an operator without the rule does wrong is a matter of which of its passes meets the gap."""
 
 
 @pytest.fixture
@@ -35,9 +33,7 @@ def diverges(told, monkeypatch):
 @pytest.fixture
 def is_found(diverges):
     async def look(name, text):
-        found = [await diverges(name)]
-        while text not in found[-1] and len(found) < TRIES:
-            found.append(await diverges(name))
+        found = await told_until(lambda said: text in said, lambda: diverges(name))
         assert text in found[-1], "\n--\n".join(found)
 
     return look
