@@ -36,7 +36,8 @@ def decide(seen: Observation, children: Children) -> Plan:
     draft = Draft.begin(seen, children)
     if leftovers.newer_than_status(seen):
         return lifecycle.describe(rebuilding.rebuild(draft)).plan()
-    for step in (acceptance.judge, leftovers.remove, requests.take, _advance, lifecycle.describe):
+    # Leftovers go first, so that a child fits into a quota that they fill, and those of a transition go with it.
+    for step in (acceptance.judge, leftovers.remove, requests.take, _advance, leftovers.remove, lifecycle.describe):
         draft = step(draft)
     return draft.plan()
 

@@ -1,7 +1,8 @@
 """What a pass wants: one status, a few writes, events. `cluster.execute` applies them in this order:
 
 1. the status, with the observed resourceVersion (write-ahead: numbers before the children that carry them);
-2. the actions, in order; 3. the events. A conflict on 1 ends the pass: nothing else is done, the key is queued again.
+2. the actions, in order, and beside them the events. A conflict on 1 ends the pass: nothing else is done, the key is
+queued again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The status first and only on what was read; then children, of which a crash repeats none; then Events."""
+"""The status first and only on what was read; then children, of which a crash repeats none, and beside them Events."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -47,16 +47,72 @@ def written(gateway):
     return [call for call in gateway.calls if call[0] not in ("get", "list")]
 
 
-async def test_the_order_is_status_children_events(gateway):
+async def test_the_status_is_written_before_anything_else(gateway):
     create = Create(ChildKind.JOB, job(0))
     result = await carry_out(gateway, status=STATUS, actions=(create,), events=(EVENT,))
     assert result.result is Result.DONE
-    assert written(gateway) == [
-        ("replace", "SweepRun", "run"),
-        ("create", "Job", "run-p0"),
-        ("emit", "Event", "Preparing"),
-    ]
+    first, *others = written(gateway)
+    assert first == ("replace", "SweepRun", "run")
+    assert sorted(others) == [("create", "Job", "run-p0"), ("emit", "Event", "Preparing")]
     assert gateway.read("SweepRun", "run")["status"]["phase"] == "Preparing"
+
+
+async def test_children_are_made_one_after_the_other(gateway):
+    wanted = (Create(ChildKind.JOB, job(0)), Create(ChildKind.PYTORCHJOB, workload(0)))
+    gateway.fault = lambda method, kind, name: GatewayError("away") if kind == "Job" else None
+    with pytest.raises(GatewayError):
+        await carry_out(gateway, actions=wanted)
+    assert gateway.names("PyTorchJob") == []
+
+
+class Meeting:
+    """Requests that are answered once so many of them wait."""
+
+    def __init__(self, count):
+        self._barrier = asyncio.Barrier(count)
+
+    def of(self, method):
+        async def request(*arguments, **options):
+            async with asyncio.timeout(10):
+                await self._barrier.wait()
+            return await method(*arguments, **options)
+
+        return request
+
+
+async def test_deletions_in_a_row_are_asked_side_by_side(gateway, monkeypatch):
+    for number in range(3):
+        gateway.put("Job", job(number))
+    monkeypatch.setattr(gateway, "delete", Meeting(3).of(gateway.delete))
+    deletions = [Delete(ChildKind.JOB, f"run-p{number}", f"uid-of-run-p{number}") for number in range(3)]
+    assert (await carry_out(gateway, actions=tuple(deletions))).result is Result.DONE
+    assert gateway.names("Job") == []
+
+
+async def test_a_deletion_that_fails_ends_the_pass_when_those_beside_it_are_done(gateway):
+    for number in range(2):
+        gateway.put("Job", job(number))
+    gateway.fault = lambda method, kind, name: GatewayError("away") if (method, name) == ("delete", "run-p0") else None
+    deletions = [Delete(ChildKind.JOB, f"run-p{number}", f"uid-of-run-p{number}") for number in range(2)]
+    with pytest.raises(GatewayError):
+        await carry_out(gateway, actions=(*deletions, Create(ChildKind.PYTORCHJOB, workload(0))))
+    assert gateway.names("Job") == ["run-p0"]
+    assert gateway.names("PyTorchJob") == []
+
+
+async def test_events_are_told_beside_the_children_that_are_made(gateway, monkeypatch):
+    meeting = Meeting(2)
+    for name in ("create", "emit"):
+        monkeypatch.setattr(gateway, name, meeting.of(getattr(gateway, name)))
+    result = await carry_out(gateway, status=STATUS, actions=(Create(ChildKind.JOB, job(0)),), events=(EVENT,))
+    assert result.result is Result.DONE
+
+
+async def test_what_the_status_says_is_told_even_where_a_child_cannot_be_made(gateway):
+    gateway.fault = lambda method, kind, name: GatewayError("away") if method == "create" else None
+    with pytest.raises(GatewayError):
+        await carry_out(gateway, status=STATUS, actions=(Create(ChildKind.JOB, job(0)),), events=(EVENT,))
+    assert len(gateway.events) == 1
 
 
 async def test_a_status_that_did_not_change_is_not_written(gateway):

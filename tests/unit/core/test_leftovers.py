@@ -72,6 +72,31 @@ def test_a_foreign_child_with_a_later_number_proves_nothing():
     assert plan.actions == ()
 
 
+def test_what_a_transition_leaves_behind_goes_with_it():
+    world = World().begin().evict().later(6)
+    world.pods.clear()
+    plan = world.one_pass()
+    assert world.current.state is State.PREPARING
+    made, *removed = plan.actions
+    assert made.manifest["metadata"]["name"] == f"{NAME}-p1"
+    assert [(action.kind, action.name) for action in removed] == [
+        (ChildKind.JOB, f"{NAME}-p0"),
+        (ChildKind.JOB, f"{NAME}-s0"),
+    ]
+
+
+def test_what_was_left_before_a_transition_is_deleted_before_a_child_is_made():
+    """A quota that leftovers fill would refuse the child for ever."""
+    world = World().begin().evict().later(6)
+    world.pods.clear()
+    old = make_job(0, role=Role.INIT, uid="old")
+    world.run = world.run.model_copy(
+        update={"status": world.status.model_copy(update={"current": world.current.model_copy(update={"prepare": 1})})}
+    )
+    plan = decide(replace(world.observe(), jobs=(old,)), world.children)
+    assert [type(action).__name__ for action in plan.actions] == ["Delete", "Create"]
+
+
 def test_jobs_of_older_prepares_are_deleted_by_their_uid():
     world = World().begin().interrupt()
     old = make_job(0, uid="old")
