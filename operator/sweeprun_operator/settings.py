@@ -47,7 +47,7 @@ class Settings:
     resync_seconds: float = 180.0
     """SWEEPRUN_OPERATOR_RESYNC_SECONDS: from one complete list of SweepRuns to the next; 1 to 3600."""
     workers: int = 8
-    """SWEEPRUN_OPERATOR_WORKERS: SweepRuns that are worked on at once; 1 to 256."""
+    """SWEEPRUN_OPERATOR_WORKERS: SweepRuns of a namespace that are worked on at once; 1 to 256."""
     prepares: int = 200
     """SWEEPRUN_OPERATOR_PREPARES: prepare Jobs that run at once; 1 to 10000."""
     prepares_per_namespace: int = 100

@@ -1,6 +1,7 @@
 """One queue of keys, as client-go's workqueue: a key is worked on by one worker at a time and waits in line once.
 
-Namespaces take turns: a namespace's key waits behind one key of each other namespace, however many those have.
+Namespaces take turns: a namespace's key waits behind one key of each other namespace, however many those have. And no
+namespace has more keys worked on at once than it may, so that others need not wait until one of its passes ends.
 
 A key that is added while it is worked on comes again when that work is done. A delayed key keeps its earliest time;
 taking a key drops its delay, since whoever takes it decides anew. Failures back off per key.
@@ -9,7 +10,7 @@ taking a key drops its delay, since whoever takes it decides anew. Failures back
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
@@ -40,20 +41,25 @@ class Timers(Protocol):
 
 
 class Queue:
-    def __init__(self, *, jitter: Callable[[], float], timers: Timers | None = None) -> None:
-        """`jitter` gives numbers from 0 to 1: a delay after a failure is stretched by up to half of itself."""
+    def __init__(
+        self, *, jitter: Callable[[], float], timers: Timers | None = None, most_per_namespace: int | None = None
+    ) -> None:
+        """`jitter` gives numbers from 0 to 1: a delay after a failure is stretched by up to half of itself.
+        `most_per_namespace` keys are worked on at once, at most; None: any number."""
         self._jitter = jitter
+        self._most_per_namespace = most_per_namespace
         self._timers: Timers = timers if timers is not None else asyncio.get_running_loop()
         self._lines: OrderedDict[str, deque[Key]] = OrderedDict()
         self._length = 0
         self._dirty: set[Key] = set()
         self._working: set[Key] = set()
+        self._busy: Counter[str] = Counter()
         self._delayed: dict[Key, Timer] = {}
         self._failures: dict[Key, int] = {}
         self._filled = asyncio.Event()
 
     def __len__(self) -> int:
-        """Keys that could be taken now."""
+        """Keys that wait to be taken."""
         return self._length
 
     def add(self, key: Key) -> None:
@@ -89,12 +95,12 @@ class Queue:
 
     async def take(self) -> Key:
         """The next key; `done` must follow."""
-        while not self._length:
+        while (key := self._next()) is None:
             self._filled.clear()
             await self._filled.wait()
-        key = self._next()
         self._dirty.discard(key)
         self._working.add(key)
+        self._busy[key.namespace] += 1
         pending = self._delayed.pop(key, None)
         if pending is not None:
             pending.cancel()
@@ -102,8 +108,12 @@ class Queue:
 
     def done(self, key: Key) -> None:
         self._working.discard(key)
+        self._busy[key.namespace] -= 1
+        if not self._busy[key.namespace]:
+            del self._busy[key.namespace]
         if key in self._dirty:
             self._enqueue(key)
+        self._filled.set()
 
     def close(self) -> None:
         """Drop all timers; nothing is delivered after this unless it is in the line already."""
@@ -120,9 +130,12 @@ class Queue:
         self._length += 1
         self._filled.set()
 
-    def _next(self) -> Key:
-        """Of the namespace whose turn is longest ago."""
-        namespace, line = next(iter(self._lines.items()))
+    def _next(self) -> Key | None:
+        """Of the namespaces that may have one more, of the one whose turn is longest ago; None: there is none."""
+        namespace = next(filter(self._may_have_more, self._lines), None)
+        if namespace is None:
+            return None
+        line = self._lines[namespace]
         key = line.popleft()
         self._length -= 1
         if line:
@@ -130,3 +143,6 @@ class Queue:
         else:
             del self._lines[namespace]
         return key
+
+    def _may_have_more(self, namespace: str) -> bool:
+        return self._most_per_namespace is None or self._busy[namespace] < self._most_per_namespace

@@ -14,7 +14,8 @@ from .reconcile import Next
 
 _log = logging.getLogger(__name__)
 
-WORKERS = 8
+FOR_OTHERS = 2
+"""Workers beyond those that one namespace may keep busy."""
 
 
 class PassWatcher(Protocol):
@@ -30,7 +31,7 @@ class Workers:
         reconcile: Callable[[Key], Awaitable[Next]],
         *,
         watcher: PassWatcher,
-        count: int = WORKERS,
+        count: int,
     ) -> None:
         self._queue = queue
         self._reconcile = reconcile

@@ -20,7 +20,7 @@ from sweeprun_operator.controller.queue import Key, Queue
 from sweeprun_operator.controller.reconcile import Decisions, Reconciler
 from sweeprun_operator.controller.rest import Rest
 from sweeprun_operator.controller.resync import Resync
-from sweeprun_operator.controller.workers import Workers
+from sweeprun_operator.controller.workers import FOR_OTHERS, Workers
 from sweeprun_operator.core.lifecycle import derive_phase
 from sweeprun_operator.core.observation import Observation
 from sweeprun_operator.metrics import Metrics
@@ -46,7 +46,7 @@ class Process:
     ) -> None:
         self._cluster = cluster
         self._settings = settings
-        self.queue = Queue(jitter=random.random)
+        self.queue = Queue(jitter=random.random, most_per_namespace=settings.workers)
         slots = PrepareSlots(
             most=settings.prepares, most_per_namespace=settings.prepares_per_namespace, wake=self.queue.add
         )
@@ -84,7 +84,9 @@ class Process:
             ),
             rest=self._rest,
         )
-        self._workers = Workers(self.queue, reconciler.reconcile, watcher=self.metrics.passed, count=settings.workers)
+        self._workers = Workers(
+            self.queue, reconciler.reconcile, watcher=self.metrics.passed, count=settings.workers + FOR_OTHERS
+        )
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop` is set. Raises LeaseLostError, OSError (a port is taken), or the bug that ended a part."""

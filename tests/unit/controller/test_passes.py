@@ -139,6 +139,26 @@ async def test_workers_share_the_keys_and_none_is_worked_on_twice_at_once():
     assert most[0] == 3
 
 
+async def test_a_namespace_whose_passes_all_hang_keeps_no_other_waiting():
+    """As behind a webhook of its own that does not answer."""
+    queue, done = Queue(jitter=lambda: 0.0, most_per_namespace=2), []
+
+    async def reconcile(key):
+        if key.namespace == "hangs":
+            await asyncio.Event().wait()
+        done.append(key)
+        return Next()
+
+    for number in range(9):
+        queue.add(Key("hangs", str(number)))
+    running = asyncio.create_task(workers(queue, reconcile, [], count=3).run())
+    for number in range(3):
+        queue.add(Key("works", str(number)))
+    await until(lambda: len(done) == 3)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
 @pytest.mark.parametrize("turns", range(4))
 async def test_a_worker_that_is_cancelled_as_a_part_of_its_pass_fails_does_not_go_on(turns):
     """As when the API server hangs up and the Lease is lost with it: one turn later, asyncio.gather forgets."""
@@ -186,7 +206,7 @@ async def test_a_failed_pass_is_repeated_and_ends_no_worker(failure):
 
 async def test_a_pass_that_wants_to_come_again_does():
     queue = Queue(jitter=lambda: 0.0)
-    worker = workers(queue, lambda key: answer(Next(after_seconds=0.01)), [])
+    worker = workers(queue, lambda key: answer(Next(after_seconds=0.01)), [], count=1)
     await worker.one_pass(KEY)
     assert await asyncio.wait_for(queue.take(), 5) == KEY
 

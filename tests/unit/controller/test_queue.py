@@ -72,6 +72,24 @@ async def test_a_namespace_with_many_keys_lets_others_have_their_turn(queue):
     assert taken == ["large", "small", "smaller", "large", "small", "large"]
 
 
+async def test_a_namespace_that_has_as_many_in_work_as_it_may_lets_others_pass(clock):
+    queue = Queue(jitter=lambda: 0.0, timers=clock, most_per_namespace=2)
+    for number in range(4):
+        queue.add(Key("large", str(number)))
+    first, _ = [await queue.take() for _ in range(2)]
+    third = asyncio.create_task(queue.take())
+    await asyncio.sleep(0)
+    assert not third.done()
+    queue.add(Key("small", "a"))
+    assert await asyncio.wait_for(third, 5) == Key("small", "a")
+    fourth = asyncio.create_task(queue.take())
+    await asyncio.sleep(0)
+    assert not fourth.done()
+    queue.done(first)
+    assert await asyncio.wait_for(fourth, 5) == Key("large", "2")
+    assert len(queue) == 1
+
+
 async def test_within_a_namespace_the_order_stays(queue):
     keys = [Key(namespace, str(number)) for number in range(3) for namespace in ("m", "n")]
     for key in keys:
