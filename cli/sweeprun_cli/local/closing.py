@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from sweeprun_cli.tables import size, table
-from sweeprun_operator.api.status import Attempt, PhaseSeconds
+from sweeprun_operator.api.status import Attempt, Kind, PhaseSeconds
 from sweeprun_protocol.prepare import PrepareReport
 from sweeprun_protocol.reasons import Outcome, StartReason
 
@@ -47,9 +48,18 @@ def closing(picture: Picture) -> RenderableType:
         parts.append(table("Recovery, seconds", ("attempt", *_PHASES.values()), [_recovery(one) for one in recoveries]))
     if picture.status.counts.attempts:
         parts.append(Text(kept(picture)))
-    if any(one.reason is StartReason.NOTHING_COMMITTED for one in picture.status.history):
+    if _never_saved(picture):
         parts.append(Text(NEVER_SAVED, style="yellow"))
     return Group(*(item for part in parts for item in (part, Text())))
+
+
+def _never_saved(picture: Picture) -> bool:
+    """Of a program that fails before its first step there is nothing that it could have saved."""
+    history = picture.status.history
+    return any(
+        after.reason is StartReason.NOTHING_COMMITTED and (before.kind is not Kind.FAILURE or before.to_step)
+        for before, after in pairwise(history)
+    )
 
 
 def kept(picture: Picture) -> str:

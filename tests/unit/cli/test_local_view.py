@@ -125,6 +125,13 @@ def test_where_nothing_was_saved_it_is_told_what_a_script_has_to_do():
     assert "SWEEPRUN_CHECKPOINT_DIR" not in printed(closing(ended()))
 
 
+def test_a_program_that_fails_before_its_first_step_is_not_told_to_save():
+    first, second = (one.model_copy(update={"reason": StartReason.NOTHING_COMMITTED}) for one in attempts())
+    for step, told in ((None, False), (3, True)):
+        failed = first.model_copy(update={"kind": Kind.FAILURE, "cause": Cause.APPLICATION, "to_step": step})
+        assert ("SWEEPRUN_CHECKPOINT_DIR" in printed(closing(picture(history=[failed, second])))) is told
+
+
 def running():
     return picture(current=Current(attempt=1, prepare=1, state=State.RUNNING, since=NOW), history=attempts())
 
