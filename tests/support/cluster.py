@@ -131,8 +131,11 @@ class Cluster:
             if refused.code != 409:
                 raise
 
-    def delete(self, kind: str, name: str, *, grace: int | None = None) -> None:
+    def delete(self, kind: str, name: str, *, grace: int | None = None, uid: str | None = None) -> None:
+        """`uid`: that object, and none that has taken its name since. Raises RefusedError, 409, for another one."""
         options: Raw = {"propagationPolicy": "Background"}
+        if uid is not None:
+            options["preconditions"] = {"uid": uid}
         if grace is not None:
             options["gracePeriodSeconds"] = grace
         try:

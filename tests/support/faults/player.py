@@ -153,12 +153,13 @@ class Player:
         for kind in ("Job", "PyTorchJob"):
             for child in self.all(kind):
                 if owner(child) not in runs:
-                    self.cluster.delete(kind, child["metadata"]["name"])
+                    self.cluster.delete(kind, child["metadata"]["name"], uid=child["metadata"]["uid"])
         for pod in self.all("Pod"):
             if owner(pod) in alive or "deletionTimestamp" in pod["metadata"]:
                 continue
             helper = pod["metadata"]["labels"].get(ROLE_LABEL) != ROLE_ATTEMPT
-            self.cluster.delete("Pod", pod["metadata"]["name"], grace=0 if helper else None)
+            meta = pod["metadata"]
+            self.cluster.delete("Pod", meta["name"], grace=0 if helper else None, uid=meta["uid"])
 
     def _end(self, pod: Raw, now: float) -> None:
         """The kubelet: the program gets its grace, then the object goes."""
