@@ -10,7 +10,7 @@ taking a key drops its delay, since whoever takes it decides anew. Failures back
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, OrderedDict, deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
@@ -53,7 +53,6 @@ class Queue:
         self._length = 0
         self._dirty: set[Key] = set()
         self._working: set[Key] = set()
-        self._busy: Counter[str] = Counter()
         self._delayed: dict[Key, Timer] = {}
         self._failures: dict[Key, int] = {}
         self._filled = asyncio.Event()
@@ -100,7 +99,6 @@ class Queue:
             await self._filled.wait()
         self._dirty.discard(key)
         self._working.add(key)
-        self._busy[key.namespace] += 1
         pending = self._delayed.pop(key, None)
         if pending is not None:
             pending.cancel()
@@ -108,9 +106,6 @@ class Queue:
 
     def done(self, key: Key) -> None:
         self._working.discard(key)
-        self._busy[key.namespace] -= 1
-        if not self._busy[key.namespace]:
-            del self._busy[key.namespace]
         if key in self._dirty:
             self._enqueue(key)
         self._filled.set()
@@ -145,4 +140,5 @@ class Queue:
         return key
 
     def _may_have_more(self, namespace: str) -> bool:
-        return self._most_per_namespace is None or self._busy[namespace] < self._most_per_namespace
+        most = self._most_per_namespace
+        return most is None or sum(key.namespace == namespace for key in self._working) < most
