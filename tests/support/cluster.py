@@ -132,7 +132,7 @@ class Cluster:
                 raise
 
     def delete(self, kind: str, name: str, *, grace: int | None = None, uid: str | None = None) -> None:
-        """`uid`: that object, and none that has taken its name since. Raises RefusedError, 409, for another one."""
+        """What is gone already is deleted. `uid`: that object, and none that has taken its name since."""
         options: Raw = {"propagationPolicy": "Background"}
         if uid is not None:
             options["preconditions"] = {"uid": uid}
@@ -141,7 +141,7 @@ class Cluster:
         try:
             self.call("DELETE", self._path(kind, name), json=options)
         except RefusedError as refused:
-            if refused.code != 404:
+            if refused.code != 404 and not (refused.code == 409 and uid is not None):
                 raise
 
     def patch(self, kind: str, name: str, body: Raw, *, subresource: str = "") -> Raw:

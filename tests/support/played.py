@@ -120,9 +120,10 @@ class Played:
             alive = {one["metadata"]["uid"] for kind in owners for one in self.cluster.list(kind)}
             for kind in kinds:
                 for child in self.cluster.list(kind):
-                    references = child["metadata"].get("ownerReferences", [])
+                    meta = child["metadata"]
+                    references = meta.get("ownerReferences", [])
                     if references and not any(reference["uid"] in alive for reference in references):
-                        self.cluster.delete(kind, child["metadata"]["name"], grace=0)
+                        self.cluster.delete(kind, meta["name"], grace=0, uid=meta["uid"])
 
     def container(self, pod: str, state: Raw) -> Raw:
         spec = self.cluster.get("Pod", pod)

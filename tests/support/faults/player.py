@@ -157,8 +157,8 @@ class Player:
         for pod in self.all("Pod"):
             if owner(pod) in alive or "deletionTimestamp" in pod["metadata"]:
                 continue
-            helper = pod["metadata"]["labels"].get(ROLE_LABEL) != ROLE_ATTEMPT
             meta = pod["metadata"]
+            helper = meta["labels"].get(ROLE_LABEL) != ROLE_ATTEMPT
             self.cluster.delete("Pod", meta["name"], grace=0 if helper else None, uid=meta["uid"])
 
     def _end(self, pod: Raw, now: float) -> None:
@@ -171,7 +171,7 @@ class Player:
             self._ends[uid] = now + GRACE_SECONDS
         else:
             self._ends.pop(uid)
-            self.played.vanish(name)
+            self.cluster.delete("Pod", name, grace=0, uid=uid)
 
     # -- what a scenario does ------------------------------------------------------------------------------------------
 
