@@ -3,6 +3,9 @@
 Namespaces take turns: a namespace's key waits behind one key of each other namespace, however many those have. And no
 namespace has more keys worked on at once than it may, so that others need not wait until one of its passes ends.
 
+Of a namespace's keys those go first whose run waits for its next attempt, so that of many runs that are evicted at once
+each is finished soon after it was begun, and not all of them at the end. They cannot keep the others waiting for ever.
+
 A key that is added while it is worked on comes again when that work is done. A delayed key keeps its earliest time;
 taking a key drops its delay, since whoever takes it decides anew. Failures back off per key.
 """
@@ -14,6 +17,8 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
+IN_A_ROW = 3
+"""Keys of a namespace that may go first before one has its turn that may not."""
 FIRST_BACKOFF = 0.25
 MOST_BACKOFF = 60.0
 
@@ -40,6 +45,28 @@ class Timers(Protocol):
     def call_later(self, delay: float, callback: Callable[[Key], None], key: Key, /) -> Timer: ...
 
 
+class Line:
+    """One namespace's keys that wait."""
+
+    def __init__(self) -> None:
+        self._first: deque[Key] = deque()
+        self._others: deque[Key] = deque()
+        self._in_a_row = 0
+
+    def __len__(self) -> int:
+        return len(self._first) + len(self._others)
+
+    def append(self, key: Key, *, first: bool) -> None:
+        (self._first if first else self._others).append(key)
+
+    def popleft(self) -> Key:
+        if self._first and not (self._others and self._in_a_row >= IN_A_ROW):
+            self._in_a_row += 1
+            return self._first.popleft()
+        self._in_a_row = 0
+        return self._others.popleft()
+
+
 class Queue:
     def __init__(
         self, *, jitter: Callable[[], float], timers: Timers | None = None, most_per_namespace: int | None = None
@@ -49,8 +76,9 @@ class Queue:
         self._jitter = jitter
         self._most_per_namespace = most_per_namespace
         self._timers: Timers = timers if timers is not None else asyncio.get_running_loop()
-        self._lines: OrderedDict[str, deque[Key]] = OrderedDict()
+        self._lines: OrderedDict[str, Line] = OrderedDict()
         self._length = 0
+        self._preferred: set[Key] = set()
         self._dirty: set[Key] = set()
         self._working: set[Key] = set()
         self._delayed: dict[Key, Timer] = {}
@@ -92,6 +120,13 @@ class Queue:
         """The key's work went well: its next failure starts a new backoff."""
         self._failures.pop(key, None)
 
+    def prefer(self, key: Key, preferred: bool) -> None:
+        """Whether the key goes before others of its namespace from the next time that it is put in line."""
+        if preferred:
+            self._preferred.add(key)
+        else:
+            self._preferred.discard(key)
+
     async def take(self) -> Key:
         """The next key; `done` must follow."""
         while (key := self._next()) is None:
@@ -121,7 +156,7 @@ class Queue:
         self.add(key)
 
     def _enqueue(self, key: Key) -> None:
-        self._lines.setdefault(key.namespace, deque()).append(key)
+        self._lines.setdefault(key.namespace, Line()).append(key, first=key in self._preferred)
         self._length += 1
         self._filled.set()
 

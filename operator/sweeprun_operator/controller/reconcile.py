@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
+from sweeprun_operator.api.status import State
 from sweeprun_operator.api.v1alpha1 import SweepRun
 from sweeprun_operator.cluster.departures import Departures
 from sweeprun_operator.cluster.execute import Executed, Result, Transition, emit, execute, warning
 from sweeprun_operator.cluster.fields import labels_of
 from sweeprun_operator.cluster.gateway import Gateway, Raw
-from sweeprun_operator.cluster.gather import UnreadableRunError, gather
+from sweeprun_operator.cluster.gather import Gathered, UnreadableRunError, gather
 from sweeprun_operator.core.observation import JobPhase, Observation, Refusal, Role
 from sweeprun_operator.core.plan import Action, Create, Plan
 from sweeprun_protocol.keys import ROLE_LABEL
@@ -23,6 +24,8 @@ from .queue import Key
 from .rest import Rest
 
 _log = logging.getLogger(__name__)
+
+BETWEEN_ATTEMPTS = frozenset({State.DRAINING, State.PREPARING, State.INITIALIZING, State.BACKOFF})
 
 Seen = Callable[[Key, Observation | None], None]
 """Told what a pass has read; None: the run is gone."""
@@ -50,6 +53,8 @@ class Next:
     """Back off; `after_seconds` is then the least."""
     gone: bool = False
     """The SweepRun does not exist."""
+    between_attempts: bool = False
+    """The run waits for its next attempt: it goes before others of its namespace."""
 
 
 class Reconciler:
@@ -110,7 +115,7 @@ class Reconciler:
             return Next(gone=True)
         plan = self._decisions.decide(gathered.observation)
         if not self._may_go_on(key, gathered.observation, plan):
-            return Next()
+            return Next(between_attempts=True)
         is_nothing = _is_nothing(gathered.observation, plan)
         plan = self._with_few_surveys(key, gathered.observation, plan)
         executed = await execute(self._gateway, gathered, plan, told=self._told)
@@ -119,7 +124,7 @@ class Reconciler:
         if executed.result is not Result.DONE and _makes(plan, Role.PREPARE):
             # A quota may refuse it for hours.
             self._release(key)
-        return await self._next(key, gathered.raw, plan, executed)
+        return await self._next(key, gathered, plan, executed)
 
     def _may_go_on(self, key: Key, seen: Observation, plan: Plan) -> bool:
         """False: a prepare Job is due, but no slot is free; nothing of the plan is written then."""
@@ -151,14 +156,15 @@ class Reconciler:
             if slots is not None:
                 slots.release(key)
 
-    async def _next(self, key: Key, raw: Raw, plan: Plan, executed: Executed) -> Next:
+    async def _next(self, key: Key, gathered: Gathered, plan: Plan, executed: Executed) -> Next:
         if executed.result is Result.DONE:
             self._complaints.pop(key, None)
-            return Next(after_seconds=plan.requeue_seconds)
+            waits = _is_between_attempts(gathered.observation, plan)
+            return Next(after_seconds=plan.requeue_seconds, between_attempts=waits)
         if executed.refusal is not None:
             self._refused[key] = executed.refusal
         if executed.result is Result.NAME_TAKEN:
-            await self._complain(key, raw, "NameTaken", executed.message)
+            await self._complain(key, gathered.raw, "NameTaken", executed.message)
         _log.info("%s: %s: %s", key, executed.result.value, executed.message)
         return Next(failed=True, after_seconds=executed.retry_seconds)
 
@@ -177,6 +183,11 @@ def _prepares(seen: Observation) -> bool:
 
 def _is_nothing(seen: Observation, plan: Plan) -> bool:
     return plan.status in (None, seen.run.status) and not plan.actions and not plan.events
+
+
+def _is_between_attempts(seen: Observation, plan: Plan) -> bool:
+    status = plan.status if plan.status is not None else seen.run.status
+    return status.current is not None and status.current.state in BETWEEN_ATTEMPTS
 
 
 def _makes(plan: Plan, role: Role) -> bool:

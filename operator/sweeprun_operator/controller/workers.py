@@ -79,5 +79,6 @@ class Workers:
             self._queue.retry(key, least=coming.after_seconds)
             return
         self._queue.forget(key)
+        self._queue.prefer(key, coming.between_attempts)
         if coming.after_seconds is not None:
             self._queue.add_after(key, coming.after_seconds)

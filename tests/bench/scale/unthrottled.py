@@ -11,4 +11,5 @@ from .side_by_side import compare
 
 
 async def measure(where: Place) -> AsyncIterator[Row]:
-    yield await compare(where, "--controller-threads=8", "--kube-api-qps=500", "--kube-api-burst=1000")
+    async for row in compare(where, "--controller-threads=8", "--kube-api-qps=500", "--kube-api-burst=1000"):
+        yield row

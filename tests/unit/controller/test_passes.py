@@ -1,13 +1,14 @@
 """Reconcile, workers and resync: what becomes of a pass, and that nothing is left out."""
 
 import asyncio
+from collections import Counter
 from datetime import UTC, datetime
 
 import pytest
 
 from support.memory_gateway import MemoryGateway
-from support.objects import condition, job, run, trainer_pod, workload
-from sweeprun_operator.api.status import SweepRunStatus
+from support.objects import condition, current, job, run, trainer_pod, workload
+from sweeprun_operator.api.status import State, SweepRunStatus
 from sweeprun_operator.cluster.gateway import GatewayError, NotFoundError, RefusedError
 from sweeprun_operator.cluster.versions import version
 from sweeprun_operator.controller.queue import Key, Queue
@@ -53,6 +54,26 @@ async def test_a_pass_carries_out_what_was_decided(gateway):
     assert await made.reconcile(KEY) == Next(after_seconds=5)
     assert decisions.seen[0].cluster_id == "cluster-1"
     assert gateway.read("SweepRun", "run")["status"]["phase"] == "Preparing"
+
+
+@pytest.mark.parametrize(
+    ("state", "waits"),
+    [
+        (State.PREPARING, True),
+        (State.INITIALIZING, True),
+        (State.BACKOFF, True),
+        (State.DRAINING, True),
+        (State.STARTING, False),
+        (State.RUNNING, False),
+        (State.HELD, False),
+        (State.FINISHED, False),
+    ],
+)
+async def test_a_pass_says_whether_the_run_waits_for_its_next_attempt(gateway, state, waits):
+    status = SweepRunStatus.model_validate({"current": current(state)})
+    for plan in (Plan(status=status), Plan()):
+        made, _ = reconciler(gateway, plan)
+        assert (await made.reconcile(KEY)).between_attempts is waits
 
 
 async def test_the_cluster_is_asked_for_its_name_once(gateway):
@@ -157,6 +178,29 @@ async def test_a_namespace_whose_passes_all_hang_keeps_no_other_waiting():
     await until(lambda: len(done) == 3)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_of_runs_that_are_evicted_at_once_the_first_has_its_attempt_before_the_last_is_looked_at():
+    queue, passes, looked_at, recovered = Queue(jitter=lambda: 0.0), Counter(), [], []
+
+    async def reconcile(key):
+        await asyncio.sleep(0)
+        passes[key] += 1
+        if passes[key] == 1:
+            looked_at.append(key)
+        if passes[key] == 3:
+            recovered.append((key, len(looked_at)))
+            return Next()
+        return Next(after_seconds=0, between_attempts=True)
+
+    for number in range(60):
+        queue.add(Key("n", str(number)))
+    running = asyncio.create_task(workers(queue, reconcile, [], count=2).run())
+    await until(lambda: len(recovered) == 60)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert recovered[0][1] < 10
+    assert max(begun - place for place, (_, begun) in enumerate(recovered)) < 10
 
 
 @pytest.mark.parametrize("turns", range(4))

@@ -99,6 +99,32 @@ async def test_within_a_namespace_the_order_stays(queue):
     assert len(queue) == 0
 
 
+async def test_preferred_keys_go_before_others_of_their_namespace_and_never_alone(queue):
+    wait_for_attempt = [Key("n", f"preferred-{number}") for number in range(5)]
+    for key in wait_for_attempt:
+        queue.prefer(key, True)
+    for key in [A, B, *wait_for_attempt]:
+        queue.add(key)
+    taken = [(await queue.take()).name for _ in range(7)]
+    assert taken == ["preferred-0", "preferred-1", "preferred-2", "a", "preferred-3", "preferred-4", "b"]
+    assert len(queue) == 0
+
+
+async def test_a_preferred_key_takes_no_turn_of_another_namespace(queue):
+    queue.prefer(A, True)
+    for key in (B, Key("m", "x"), A):
+        queue.add(key)
+    assert [await queue.take() for _ in range(3)] == [A, Key("m", "x"), B]
+
+
+async def test_a_key_that_is_preferred_no_longer_waits_like_any_other(queue):
+    queue.prefer(B, True)
+    queue.prefer(B, False)
+    for key in (A, B):
+        queue.add(key)
+    assert [await queue.take() for _ in range(2)] == [A, B]
+
+
 async def test_a_key_that_is_worked_on_is_not_given_to_another(queue):
     queue.add(A)
     await queue.take()
