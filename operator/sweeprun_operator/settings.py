@@ -46,7 +46,7 @@ class Settings:
     """SWEEPRUN_OPERATOR_POD_NAME: holder of the Lease; absent: the host name."""
     resync_seconds: float = 180.0
     """SWEEPRUN_OPERATOR_RESYNC_SECONDS: from one complete list of SweepRuns to the next; 1 to 3600."""
-    workers: int = 8
+    workers: int = 4
     """SWEEPRUN_OPERATOR_WORKERS: SweepRuns of a namespace that are worked on at once; 1 to 256."""
     prepares: int = 200
     """SWEEPRUN_OPERATOR_PREPARES: prepare Jobs that run at once; 1 to 10000."""
@@ -79,7 +79,7 @@ class Settings:
             lease_name=reader.text("LEASE_NAME", "sweeprun-operator"),
             identity=reader.text("POD_NAME", socket.gethostname()),
             resync_seconds=reader.number("RESYNC_SECONDS", 180, least=1, most=3600),
-            workers=int(reader.number("WORKERS", 8, least=1, most=256)),
+            workers=int(reader.number("WORKERS", 4, least=1, most=256)),
             prepares=int(reader.number("PREPARES", 200, least=1, most=10000)),
             prepares_per_namespace=int(reader.number("PREPARES_PER_NAMESPACE", 100, least=1, most=10000)),
             health_port=int(reader.number("HEALTH_PORT", 8080, least=0, most=65535)),
