@@ -77,7 +77,6 @@ class Queue:
         self._most_per_namespace = most_per_namespace
         self._timers: Timers = timers if timers is not None else asyncio.get_running_loop()
         self._lines: OrderedDict[str, Line] = OrderedDict()
-        self._length = 0
         self._preferred: set[Key] = set()
         self._dirty: set[Key] = set()
         self._working: set[Key] = set()
@@ -87,7 +86,7 @@ class Queue:
 
     def __len__(self) -> int:
         """Keys that wait to be taken."""
-        return self._length
+        return sum(map(len, self._lines.values()))
 
     def add(self, key: Key) -> None:
         if key in self._dirty:
@@ -157,7 +156,6 @@ class Queue:
 
     def _enqueue(self, key: Key) -> None:
         self._lines.setdefault(key.namespace, Line()).append(key, first=key in self._preferred)
-        self._length += 1
         self._filled.set()
 
     def _next(self) -> Key | None:
@@ -167,7 +165,6 @@ class Queue:
             return None
         line = self._lines[namespace]
         key = line.popleft()
-        self._length -= 1
         if line:
             self._lines.move_to_end(namespace)
         else:

@@ -36,12 +36,7 @@ CERTIFICATES = Path("/tmp/k8s-webhook-server/serving-certs")
 SECRET = "training-operator-webhook-cert"
 
 
-async def measure(where: Place) -> AsyncIterator[Row]:
-    async for row in compare(where):
-        yield row
-
-
-async def compare(where: Place, *flags: str) -> AsyncIterator[Row]:
+async def measure(where: Place, *flags: str) -> AsyncIterator[Row]:
     """`flags`: of training-operator."""
     bare = where.bare
     for name in (THEIRS, OURS):
@@ -68,8 +63,7 @@ async def _theirs(where: Place, kubelets: Kubelets, names: list[str]) -> tuple[f
     pods = [(THEIRS, f"{name}-master-0") for name in names]
     began = time.monotonic()
     await side_by_side(make, names)
-    await _until_all_run(where, kubelets, pods)
-    first = max(kubelets.running[pod] for pod in pods) - began
+    first = await _until_all_run(where, kubelets, pods) - began
     return first, await _recovery(where, kubelets, pods, pods)
 
 
@@ -87,13 +81,14 @@ async def _recovery(
     where: Place, kubelets: Kubelets, before: list[tuple[str, str]], after: list[tuple[str, str]]
 ) -> float:
     began = min((await evict(where.bare, before)).values())
-    await _until_all_run(where, kubelets, after, since=began)
-    return max(kubelets.running[pod] for pod in after) - began
+    return await _until_all_run(where, kubelets, after, since=began) - began
 
 
-async def _until_all_run(where: Place, kubelets: Kubelets, pods: list[tuple[str, str]], *, since: float = 0.0) -> None:
+async def _until_all_run(where: Place, kubelets: Kubelets, pods: list[tuple[str, str]], *, since: float = 0.0) -> float:
+    """When the last of them began to, which is after `since`; seconds of the monotonic clock."""
     await until(lambda: all(kubelets.running.get(pod, 0.0) > since for pod in pods), 120 + 2.0 * where.runs)
     where.say(f"{len(pods)} pods run")
+    return max(kubelets.running[pod] for pod in pods)
 
 
 def plain_job(name: str) -> Raw:
