@@ -2,13 +2,15 @@
 
 A resync that sent every run through a pass would read all of them, one by one, every few minutes; this lets it pass by
 those of which a list of versions shows that a pass would read the same again. For the same reason a watch need not ring
-for a version that the last pass has read, nor for one that we write ourselves and that no pass has to see.
+for a version that the last pass has read, nor for one that we write ourselves and that no pass has to see, however late
+it tells of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 from sweeprun_operator.cluster.versions import Versions
 
@@ -16,6 +18,24 @@ from .queue import Key
 
 LONGEST_SECONDS = 3600.0
 """What no version tells of, as a node or a claim, is looked at again after this long."""
+OVERWRITTEN = 8
+"""As many own writes may be made before a watch tells of the first: later it costs a pass."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a pass read, and what we wrote upon it since."""
+
+    versions: Versions
+    since: float
+    overwritten: tuple[int, ...] = ()
+
+    def written(self, before: int, after: int) -> Found:
+        overwritten = (*self.overwritten, before)[-OVERWRITTEN:]
+        return replace(self, versions=self.versions - {before} | {after}, overwritten=overwritten)
+
+    def includes(self, version: int) -> bool:
+        return version in self.versions or version in self.overwritten
 
 
 class Rest:
@@ -23,13 +43,13 @@ class Rest:
         """`wake` is called with a run that somebody else has changed while we wrote."""
         self._monotonic = monotonic
         self._wake = wake
-        self._found: dict[Key, tuple[Versions, float]] = {}
+        self._found: dict[Key, Found] = {}
         self._heard: dict[Key, set[int]] = {}
         """Of runs that are being written: what the watches told meanwhile. They are often faster than the answer."""
 
     def found(self, key: Key, versions: Versions) -> None:
         """A pass read these versions and had nothing to do."""
-        self._found[key] = (versions, self._monotonic())
+        self._found[key] = Found(versions, self._monotonic())
 
     def disturbed(self, key: Key) -> None:
         """A pass has begun."""
@@ -43,10 +63,9 @@ class Rest:
 
         def written(after: int) -> None:
             heard.discard(after)
-            versions, since = self._found.get(key, (frozenset(), 0.0))
-            if before in versions:
-                heard.discard(before)
-                self._found[key] = (versions - {before} | {after}, since)
+            found = self._found.get(key)
+            if found is not None and before in found.versions:
+                self._found[key] = found.written(before, after)
 
         try:
             yield written
@@ -65,10 +84,10 @@ class Rest:
         return not self.has_read(key, version)
 
     def has_read(self, key: Key, version: int) -> bool:
-        """The run is at rest, and its pass has read this version."""
-        return key in self._found and version in self._found[key][0]
+        """The run is at rest, and its pass has read this version, or it is one of ours."""
+        return key in self._found and self._found[key].includes(version)
 
     def holds(self, key: Key, versions: Versions) -> bool:
         """The run is at rest, and these are its versions."""
-        found, since = self._found.get(key, (None, 0.0))
-        return found == versions and self._monotonic() - since < LONGEST_SECONDS
+        found = self._found.get(key)
+        return found is not None and found.versions == versions and self._monotonic() - found.since < LONGEST_SECONDS

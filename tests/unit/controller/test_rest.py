@@ -41,6 +41,15 @@ def test_an_own_write_asks_for_no_pass(rest, woken, early):
     assert rest.holds(KEY, frozenset({OWN}))
 
 
+def test_what_a_watch_tells_after_it_was_written_over_asks_for_no_pass(rest):
+    for before in range(READ, READ + 3):
+        with rest.writing(KEY, before) as written:
+            written(before + 1)
+    assert not rest.rings(KEY, READ)
+    assert not rest.rings(KEY, READ + 1)
+    assert not rest.holds(KEY, frozenset({READ})), "a list that shows it is not of now"
+
+
 def test_what_another_changes_meanwhile_asks_for_a_pass(rest, woken):
     with rest.writing(KEY, READ) as written:
         assert not rest.rings(KEY, ALIEN)
