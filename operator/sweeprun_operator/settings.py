@@ -34,37 +34,37 @@ class PullPolicy(StrEnum):
 class Settings:
     image: str
     """SWEEPRUN_OPERATOR_IMAGE: image of prepare Jobs and of the entrypoint's init container; this operator's own."""
-    image_pull_policy: PullPolicy = PullPolicy.IF_NOT_PRESENT
+    image_pull_policy: PullPolicy
     """SWEEPRUN_OPERATOR_IMAGE_PULL_POLICY: Always, IfNotPresent or Never."""
-    namespaces: tuple[str, ...] | None = None
+    namespaces: tuple[str, ...] | None
     """SWEEPRUN_OPERATOR_NAMESPACES: those that are watched, comma separated; `*`: all."""
     lease_namespace: str
     """SWEEPRUN_OPERATOR_LEASE_NAMESPACE: where the Lease lies; the operator's own namespace."""
-    lease_name: str = "sweeprun-operator"
+    lease_name: str
     """SWEEPRUN_OPERATOR_LEASE_NAME."""
     identity: str
     """SWEEPRUN_OPERATOR_POD_NAME: holder of the Lease; absent: the host name."""
-    resync_seconds: float = 180.0
+    resync_seconds: float
     """SWEEPRUN_OPERATOR_RESYNC_SECONDS: from one complete list of SweepRuns to the next; 1 to 3600."""
-    workers: int = 4
+    workers: int
     """SWEEPRUN_OPERATOR_WORKERS: SweepRuns of a namespace that are worked on at once; 1 to 256."""
-    prepares: int = 200
+    prepares: int
     """SWEEPRUN_OPERATOR_PREPARES: prepare Jobs that run at once; 1 to 10000."""
-    prepares_per_namespace: int = 100
+    prepares_per_namespace: int
     """SWEEPRUN_OPERATOR_PREPARES_PER_NAMESPACE: of those, in one namespace; 1 to 10000."""
-    health_port: int = 8080
+    health_port: int
     """SWEEPRUN_OPERATOR_HEALTH_PORT: /healthz and /readyz; 0: any free port."""
-    metrics_port: int = 8081
+    metrics_port: int
     """SWEEPRUN_OPERATOR_METRICS_PORT: /metrics; 0: any free port."""
-    listen: str | None = None
+    listen: str | None
     """SWEEPRUN_OPERATOR_LISTEN: address of both servers; absent: all addresses of the pod."""
-    progress_port: int = 8799
+    progress_port: int
     """SWEEPRUN_OPERATOR_PROGRESS_PORT: where trainers answer /progress."""
-    progress_seconds: float = 10.0
+    progress_seconds: float
     """SWEEPRUN_OPERATOR_PROGRESS_SECONDS: from one poll of a running attempt to the next; 0: never asked."""
-    log_format: LogFormat = LogFormat.JSON
+    log_format: LogFormat
     """SWEEPRUN_OPERATOR_LOG_FORMAT: json or plain."""
-    kubeconfig: str | None = None
+    kubeconfig: str | None
     """KUBECONFIG, for development; absent: the pod's service account."""
 
     @staticmethod

@@ -6,23 +6,23 @@ import asyncio
 import contextlib
 import secrets
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from sweeprun_operator.controller.lease import LeaseTimes
 from sweeprun_operator.controller.reconcile import Decisions
 from sweeprun_operator.handlers.process import Cluster, Process
-from sweeprun_operator.settings import Settings
+from sweeprun_operator.settings import PREFIX, Settings
 
 QUICK = LeaseTimes(duration=2, renew=0.3, give_up=1.5, look=0.05)
 
 
 def settings(kubeconfig: Path, namespace: str, **more: Any) -> Settings:
     """Resync is rare, so that a test which passes shows that the watches work, unless it says otherwise."""
-    values: dict[str, Any] = {
-        "image": "sweeprun/operator:test",
-        "namespaces": (namespace,),
-        "lease_namespace": namespace,
+    least = {"IMAGE": "sweeprun/operator:test", "NAMESPACES": namespace, "LEASE_NAMESPACE": namespace}
+    read = Settings.read({PREFIX + name: value for name, value in least.items()})
+    chosen: dict[str, Any] = {
         "identity": f"operator-{secrets.token_hex(4)}",
         "resync_seconds": 3600.0,
         "listen": "127.0.0.1",
@@ -31,7 +31,7 @@ def settings(kubeconfig: Path, namespace: str, **more: Any) -> Settings:
         "progress_seconds": 0.0,
         "kubeconfig": str(kubeconfig),
     }
-    return Settings(**{**values, **more})
+    return replace(read, **{**chosen, **more})
 
 
 async def until(look: Callable[[], Any], seconds: float = 15.0) -> None:

@@ -134,6 +134,14 @@ def test_every_setting_of_the_deployment_is_one_that_the_operator_reads():
     assert set(environment) <= set(documented)
 
 
+def test_the_charts_defaults_are_the_operators_own():
+    environment = environment_of(render())
+    of_the_place = {f"{PREFIX}{name}" for name in ("IMAGE", "NAMESPACES", "LEASE_NAMESPACE", "LEASE_NAME", "POD_NAME")}
+    least = {name: value for name, value in environment.items() if name in of_the_place}
+    assert len(environment) > len(least)
+    assert Settings.read(environment) == Settings.read(least)
+
+
 def test_the_pod_is_as_strict_as_pods_get():
     objects = render()
     pod = of_kind(objects, "Deployment")[0]["spec"]["template"]["spec"]
