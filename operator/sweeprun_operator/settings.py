@@ -79,7 +79,7 @@ class Settings:
             lease_name=reader.text("LEASE_NAME", "sweeprun-operator"),
             identity=reader.text("POD_NAME", socket.gethostname()),
             resync_seconds=reader.number("RESYNC_SECONDS", 180, least=1, most=3600),
-            workers=int(reader.number("WORKERS", 4, least=1, most=256)),
+            workers=int(reader.number("WORKERS", 2, least=1, most=256)),
             prepares=int(reader.number("PREPARES", 200, least=1, most=10000)),
             prepares_per_namespace=int(reader.number("PREPARES_PER_NAMESPACE", 100, least=1, most=10000)),
             health_port=int(reader.number("HEALTH_PORT", 8080, least=0, most=65535)),

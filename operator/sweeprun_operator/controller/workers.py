@@ -14,7 +14,7 @@ from .reconcile import Next
 
 _log = logging.getLogger(__name__)
 
-FOR_OTHERS = 2
+FOR_OTHERS = 4
 """Workers beyond those that one namespace may keep busy."""
 
 
